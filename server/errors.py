@@ -1,0 +1,224 @@
+"""The one tree of errors: each knows its code, HTTP status and WebSocket close code (pure).
+
+Raise them anywhere; one middleware answers them over HTTP and the socket's loop answers them over
+WebSocket. A message is for the client: it never holds an upstream's body, a key or a stack.
+"""
+
+from typing import Any, ClassVar
+
+
+class TokenwireError(Exception):
+    """Base of everything that a client may be told."""
+
+    code: ClassVar[str] = "internal_error"
+    status: ClassVar[int] = 500
+    close: ClassVar[int] = 1011
+    type: ClassVar[str] = "server_error"
+    message: str = "The server failed."
+    retry_after: float | None = None
+
+    def __init__(self, message: str | None = None, *, retry_after: float | None = None) -> None:
+        super().__init__(message or self.message)
+        self.message = message or self.message
+        self.retry_after = retry_after
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the body of the `error` member of an answer."""
+        return {"code": self.code, "message": self.message, "type": self.type}
+
+
+class InvalidRequest(TokenwireError):
+    """The request itself is wrong; asking again the same way will fail the same way."""
+
+    code, status, close, type = "invalid_request", 400, 1008, "invalid_request_error"
+    message = "The request is not valid."
+
+
+class BadJson(InvalidRequest):
+    """The body or frame is not a JSON object."""
+
+    code = "bad_json"
+    message = "Expected one JSON object."
+
+
+class BadCursor(InvalidRequest):
+    """The cursor is not `<epoch>-<seq>`."""
+
+    code = "bad_cursor"
+    message = "A cursor is <epoch>-<seq>, for example 1795219200123-42."
+
+
+class UnknownType(InvalidRequest):
+    """The frame's `type` is none of the protocol's."""
+
+    code = "unknown_type"
+    message = "Unknown message type."
+
+
+class UnknownModel(InvalidRequest):
+    """No upstream serves that model."""
+
+    code, status = "unknown_model", 404
+    message = "No upstream serves this model."
+
+
+class TooLarge(InvalidRequest):
+    """The body or frame is over the limit."""
+
+    code, status, close = "too_large", 413, 1009
+    message = "The body is too large."
+
+
+class MethodNotAllowed(InvalidRequest):
+    """That path knows other methods."""
+
+    code, status = "method_not_allowed", 405
+    message = "This path does not know that method."
+
+
+class UnsupportedMediaType(InvalidRequest):
+    """The body is not JSON."""
+
+    code, status = "unsupported_media_type", 415
+    message = "The body must be application/json."
+
+
+class Unauthorized(TokenwireError):
+    """No valid credentials."""
+
+    code, status, close, type = "unauthorized", 401, 4401, "authentication_error"
+    message = "Valid credentials are needed."
+
+
+class Forbidden(TokenwireError):
+    """The credentials do not allow it, or the page's origin is foreign."""
+
+    code, status, close, type = "forbidden", 403, 4403, "permission_error"
+    message = "This is not allowed."
+
+
+class NotFound(TokenwireError):
+    """No such session, or not yours."""
+
+    code, status, close, type = "not_found", 404, 4404, "not_found_error"
+    message = "There is no such session."
+
+
+class NoSuchPath(NotFound):
+    """Nothing lives at that path."""
+
+    code = "no_such_path"
+    message = "Nothing is served at this path."
+
+
+class Gone(TokenwireError):
+    """The session was here and is not any more."""
+
+    code, status, close, type = "gone", 410, 4410, "gone_error"
+    message = "The session has expired or was deleted."
+
+
+class Conflict(TokenwireError):
+    """The same idempotency key came with another body."""
+
+    code, status, close, type = "idempotency_conflict", 409, 1008, "conflict_error"
+    message = "This Idempotency-Key was used with another body."
+
+
+class TooSlow(TokenwireError):
+    """The client does not read what it asked for."""
+
+    code, status, close, type = "too_slow", 408, 4408, "timeout_error"
+    message = "The client reads too slowly."
+
+
+class RateLimited(TokenwireError):
+    """Over a limit."""
+
+    code, status, close, type = "rate_limited", 429, 4429, "rate_limit_error"
+    message = "Too many requests."
+
+
+class StoreUnavailable(TokenwireError):
+    """Redis cannot be reached or does not take writes now."""
+
+    code, status, close, type = "store_unavailable", 503, 1012, "server_error"
+    message = "The store cannot be reached; try again."
+
+    def __init__(self, message: str | None = None, *, retry_after: float | None = 1.0) -> None:
+        super().__init__(message, retry_after=retry_after)
+
+
+class Draining(TokenwireError):
+    """This node is shutting down; another one will answer."""
+
+    code, status, close, type = "draining", 503, 1012, "server_error"
+    message = "This node is shutting down; connect again."
+
+    def __init__(self, message: str | None = None, *, retry_after: float | None = 1.0) -> None:
+        super().__init__(message, retry_after=retry_after)
+
+
+class UpstreamFailed(TokenwireError):
+    """The upstream failed; ends the session in an `error` event of this code.
+
+    `upstream_status` is the upstream's own HTTP status, if it answered with one.
+    """
+
+    code, status, type = "upstream_error", 502, "upstream_error"
+    message = "The model server failed."
+    retryable: bool = True
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        retryable: bool | None = None,
+        upstream_status: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.retryable = self.retryable if retryable is None else retryable
+        self.upstream_status = upstream_status
+
+
+class UpstreamRejected(UpstreamFailed):
+    """The upstream answered 4xx: the request or the key is wrong."""
+
+    code, retryable = "upstream_rejected", False
+    message = "The model server refused the request."
+
+
+class UpstreamRateLimited(UpstreamFailed):
+    """The upstream answered 429 (or 503) for longer than we may wait."""
+
+    code, status = "upstream_rate_limited", 429
+    message = "The model server is overloaded."
+
+
+class UpstreamUnreachable(UpstreamFailed):
+    """No connection: refused, timed out, or the name does not resolve."""
+
+    code = "upstream_unreachable"
+    message = "The model server cannot be reached."
+
+
+class UpstreamStall(UpstreamFailed):
+    """The upstream sent nothing for too long."""
+
+    code, status = "upstream_stall", 504
+    message = "The model server stopped sending."
+
+
+class UpstreamTruncated(UpstreamFailed):
+    """The upstream ended without its own end mark."""
+
+    code = "upstream_truncated"
+    message = "The model server's stream broke off."
+
+
+class UpstreamInvalid(UpstreamFailed):
+    """The upstream sent something that is not its protocol."""
+
+    code, retryable = "upstream_invalid", False
+    message = "The model server sent something unreadable."

@@ -1,0 +1,136 @@
+"""What the store answers: the scripts' and the reads' replies as values (pure)."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import NamedTuple
+
+from server.events import Cursor
+from server.session.log import Entry
+
+
+class Flag(StrEnum):
+    """The first word of a script's answer."""
+
+    OK = "OK"
+    EXISTS = "EXISTS"
+    CONFLICT = "CONFLICT"
+    CLOSED = "CLOSED"
+    HELD = "HELD"
+    FENCED = "FENCED"
+    MOVED = "MOVED"
+    LOST = "LOST"
+    GONE = "GONE"
+    DELETED = "DELETED"
+
+
+class Shut(NamedTuple):
+    """A shut gate: nothing above `seq` is delivered, for `left` more seconds."""
+
+    seq: int
+    left: float
+
+
+class Meta(NamedTuple):
+    """A session's hash. `lease` is the seconds that are left of it; `gone` is the tombstone."""
+
+    epoch: int
+    owner: str
+    lease: float
+    gate: Shut | None
+    gone: bool
+    report: bytes | None
+    spec: bytes
+    digest: str
+
+
+class Read(NamedTuple):
+    """A page of the log and the hash, read at one moment; `meta` is None when there is no hash."""
+
+    meta: Meta | None
+    entries: tuple[Entry, ...]
+
+
+class Renewal(NamedTuple):
+    """What Redis holds of a session: its epoch, last entry, number of entries and of viewers."""
+
+    flag: Flag
+    epoch: int = 0
+    top: Cursor | None = None
+    count: int = 0
+    viewers: int = 0
+
+
+class Controlled(NamedTuple):
+    """The state after a control: where the log ends, its final event if it has one, the gate."""
+
+    flag: Flag
+    cursor: Cursor = Cursor(0, 0)
+    ordinal: int = 0
+    final: bytes | None = None
+    gate: int | None = None
+
+    @property
+    def closing(self) -> Entry | None:
+        """The entry with which this very control closed the log."""
+        if self.flag is not Flag.OK or self.final is None:
+            return None
+        return Entry(self.cursor.epoch, self.cursor.seq, self.ordinal, (self.final,), final=True)
+
+
+META_FIELDS = ("epoch", "owner", "lease", "gate", "gone", "report", "spec", "digest")
+
+
+def parse_gate(value: bytes | None, now_ms: int) -> Shut | None:
+    """Read `<seq> <until ms>`; a pause that has lapsed is no gate."""
+    if not value:
+        return None
+    seq, until = map(int, value.split())
+    return Shut(seq, (until - now_ms) / 1000) if until > now_ms else None
+
+
+def parse_time(reply: Sequence[bytes]) -> int:
+    """Return Redis' clock in milliseconds."""
+    return int(reply[0]) * 1000 + int(reply[1]) // 1000
+
+
+def parse_meta(fields: Sequence[bytes | None], now_ms: int) -> Meta | None:
+    """Read the `META_FIELDS`."""
+    epoch, owner, lease, gate, gone, report, spec, digest = fields
+    if gone is None and epoch is None:
+        return None
+    return Meta(
+        epoch=int(epoch or 0),
+        owner=(owner or b"").decode(),
+        lease=(int(lease or 0) - now_ms) / 1000,
+        gate=parse_gate(gate, now_ms),
+        gone=gone is not None,
+        report=report,
+        spec=spec or b"",
+        digest=(digest or b"").decode(),
+    )
+
+
+def parse_entries(rows: Sequence[tuple[bytes, list[bytes]]]) -> tuple[Entry, ...]:
+    """Read what XRANGE returns."""
+    return tuple(Entry.parse(*row) for row in rows)
+
+
+def parse_renewal(reply: Sequence[bytes]) -> Renewal:
+    """Read renew.lua's answer."""
+    flag = Flag(reply[0].decode())
+    if flag is not Flag.OK:
+        return Renewal(flag, int(reply[1]) if len(reply) > 1 else 0)
+    _, epoch, top, count, viewers = reply
+    cursor = Cursor.parse(top.decode()) if top else None
+    return Renewal(flag, int(epoch), cursor, int(count), int(viewers))
+
+
+def parse_controlled(reply: Sequence[bytes]) -> Controlled:
+    """Read control.lua's answer."""
+    flag = Flag(reply[0].decode())
+    if len(reply) == 1:
+        return Controlled(flag)
+    _, epoch, id, first, ordinal, final, gate = reply
+    seq = Cursor.parse(id.decode()).seq or int(first) - 1
+    shut = int(gate.split()[0]) if gate else None
+    return Controlled(flag, Cursor(int(epoch), seq), int(ordinal), final or None, shut)

@@ -1,0 +1,143 @@
+"""A session's log as one node holds it: the dense prefix of what Redis has (pure).
+
+Redis keeps the log as entries, one a batch. An entry's id is `<epoch>-<last seq>`, so the id is the
+fence; a marker, written when an epoch begins, holds no event and has the id `<epoch>-0`. Each entry
+names the seq of its first event and its own ordinal, so a loss shows: the next entry does not
+continue the prefix, or there are fewer entries than the last one's ordinal says.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, Self
+
+from server.events import Cursor
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of the log: events `first … last` under one epoch, or a marker (no events).
+
+    `final` says that the last of `lines` (one JSON event each) is the final event.
+    """
+
+    epoch: int
+    first: int
+    ordinal: int
+    lines: tuple[bytes, ...] = ()
+    final: bool = False
+
+    @property
+    def last(self) -> int:
+        """The seq at which the log stands after this entry."""
+        return self.first + len(self.lines) - 1
+
+    @property
+    def id(self) -> Cursor:
+        """The entry's id in Redis: a marker's seq is 0."""
+        return Cursor(self.epoch, self.last if self.lines else 0)
+
+    def fields(self) -> tuple[bytes | int, ...]:
+        """Return the fields to XADD: f(irst), k (ordinal), e(vents, a line each), z (the final)."""
+        events = self.lines[:-1] if self.final else self.lines
+        head = (b"f", self.first, b"k", self.ordinal)
+        body = (b"e", b"\n".join(events)) if events else ()
+        return head + body + ((b"z", self.lines[-1]) if self.final else ())
+
+    @classmethod
+    def parse(cls, id: bytes, fields: list[bytes]) -> Self:
+        """Read what `fields` wrote, as XRANGE returns it."""
+        named: dict[bytes, Any] = dict(zip(fields[::2], fields[1::2], strict=True))
+        events = named.get(b"e")
+        lines = tuple(events.split(b"\n")) if events is not None else ()
+        final = named.get(b"z")
+        return cls(
+            epoch=int(id.partition(b"-")[0]),
+            first=int(named[b"f"]),
+            ordinal=int(named[b"k"]),
+            lines=lines if final is None else (*lines, final),
+            final=final is not None,
+        )
+
+
+class Absorbed(Enum):
+    """How an entry stands to the prefix."""
+
+    GREW = auto()
+    KNOWN = auto()
+    HOLE = auto()
+    DIVERGED = auto()
+
+
+class Log:
+    """The dense prefix of one session's log; event `seq` is `lines[seq - 1]`."""
+
+    __slots__ = ("_epochs", "_starts", "closed", "entries", "lines")
+
+    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        self.entries: list[Entry] = []
+        self.lines: list[bytes] = []
+        self.closed = False
+        self._starts: list[int] = []
+        self._epochs: list[int] = []
+        for entry in entries:
+            self.absorb(entry)
+
+    @property
+    def head(self) -> int:
+        """The seq of the last event; 0 when there is none yet."""
+        return len(self.lines)
+
+    @property
+    def top(self) -> Cursor:
+        """The id of the last entry."""
+        return self.entries[-1].id if self.entries else Cursor(0, 0)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the last entry."""
+        return self.top.epoch
+
+    @property
+    def cursor(self) -> Cursor:
+        """The id of the last event."""
+        return Cursor(self.epoch_at(self.head), self.head)
+
+    def epoch_at(self, seq: int) -> int:
+        """Return the epoch under which event `seq` was written; 0 for an empty log."""
+        at = bisect_right(self._starts, max(seq, 1)) - 1
+        return self._epochs[at] if at >= 0 else 0
+
+    def holds(self, cursor: Cursor) -> bool:
+        """Say whether the log has that very event; `<epoch>-0` is good for any epoch it has had."""
+        if cursor.seq == 0:
+            return cursor.epoch in self._epochs
+        return cursor.seq <= self.head and self.epoch_at(cursor.seq) == cursor.epoch
+
+    def absorb(self, entry: Entry) -> Absorbed:
+        """Take the next entry, if it continues the prefix."""
+        if self.entries and entry.id <= self.top:
+            return Absorbed.KNOWN
+        if entry.first > self.head + 1:
+            return Absorbed.HOLE
+        if entry.first <= self.head or self.closed or entry.ordinal != len(self.entries) + 1:
+            return Absorbed.DIVERGED
+        self._begin(entry)
+        self.entries.append(entry)
+        self.lines += entry.lines
+        self.closed = entry.final
+        return Absorbed.GREW
+
+    def _begin(self, entry: Entry) -> None:
+        if not self._epochs or self._epochs[-1] != entry.epoch:
+            self._starts.append(entry.first)
+            self._epochs.append(entry.epoch)
+
+    def next(self, lines: tuple[bytes, ...], final: bool) -> Entry:
+        """Return the entry that would continue this log under its epoch."""
+        return Entry(self.epoch, self.head + 1, len(self.entries) + 1, lines, final)
+
+    def below(self, seq: int) -> list[Entry]:
+        """Return the entries whose events all come before event `seq`."""
+        return [entry for entry in self.entries if entry.last < seq]

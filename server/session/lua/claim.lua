@@ -1,0 +1,18 @@
+-- Ends a session whose producer's lease has lapsed: the new epoch and the final event in one step.
+-- ARGV: owner, final event, ttl ms of the tombstone.
+local held = redis.call('HMGET', meta, 'epoch', 'lease', 'gone')
+if not held[1] or held[3] then return { 'GONE' } end
+local top = last()
+if top and top.z and dense(top) then return { 'CLOSED' } end
+local left = tonumber(held[2]) - now()
+if left > 0 then return { 'HELD', text(left) } end
+if not top then
+  redis.call('DEL', meta)
+  redis.call('HSET', meta, 'gone', '1')
+  redis.call('PEXPIRE', meta, ARGV[3])
+  return { 'GONE' }
+end
+local epoch = above(tonumber(held[1]), top)
+close(top, epoch, top.z or ARGV[2])
+redis.call('HSET', meta, 'epoch', text(epoch), 'owner', ARGV[1], 'lease', '0')
+return { 'OK', text(epoch) }

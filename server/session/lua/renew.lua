@@ -1,0 +1,17 @@
+-- The owner's sign of life. KEYS[3]: the viewers' hash.
+-- ARGV: owner, lease ms (0 releases), ttl ms, report ('' for none).
+local held = redis.call('HMGET', meta, 'epoch', 'owner', 'gone', 'gate')
+if held[3] then return { 'DELETED' } end
+if not held[1] then return { 'GONE' } end
+if held[2] ~= ARGV[1] then return { 'FENCED', held[1] } end
+local clock = now()
+redis.call('HSET', meta, 'lease', text(tonumber(ARGV[2]) > 0 and clock + ARGV[2] or 0))
+if ARGV[4] ~= '' then redis.call('HSET', meta, 'report', ARGV[4]) end
+for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, ARGV[3]) end
+local viewers = 0
+for _, line in ipairs(redis.call('HVALS', KEYS[3])) do
+  local count, till = string.match(line, '^(%d+) (%d+)$')
+  if tonumber(till) > clock then viewers = viewers + tonumber(count) end
+end
+local top = last()
+return { 'OK', held[1], top and top.id or '', text(redis.call('XLEN', log)), text(viewers) }

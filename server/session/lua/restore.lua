@@ -1,0 +1,22 @@
+-- Rewrites a log that Redis lost, or that has a hole, from its producer's memory: the same ids, the
+-- same bytes. ARGV: owner, epoch, lease ms, ttl ms, spec, digest, gate or '', the last entry's id,
+-- then each entry: how many arguments, id and fields.
+local held = redis.call('HMGET', meta, 'epoch', 'owner', 'gone')
+if held[3] then return { 'DELETED' } end
+if held[1] and held[2] ~= ARGV[1] then return { 'FENCED', held[1] } end
+if held[1] and tonumber(held[1]) > tonumber(ARGV[2]) then return { 'MOVED', held[1] } end
+local top = last()
+if top and top.z and top.id ~= ARGV[8] then return { 'MOVED', text(top.epoch) } end
+redis.call('DEL', log)
+local at = 9
+while at <= #ARGV do
+  local count = tonumber(ARGV[at])
+  redis.call('XADD', log, unpack(ARGV, at + 1, at + count))
+  at = at + count + 1
+end
+redis.call('HSET', meta, 'epoch', ARGV[2], 'owner', ARGV[1], 'lease', text(now() + ARGV[3]),
+  'spec', ARGV[5], 'digest', ARGV[6])
+if not held[1] and ARGV[7] ~= '' then redis.call('HSET', meta, 'gate', ARGV[7]) end
+redis.call('PEXPIRE', meta, ARGV[4])
+redis.call('PEXPIRE', log, ARGV[4])
+return { 'OK' }

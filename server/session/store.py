@@ -1,0 +1,267 @@
+"""Redis, the one store: the only place that knows a key's name.
+
+All keys of a session share one slot: `tw:{sid}:m` its hash, `tw:{sid}:l` its log, `tw:{sid}:v` its
+viewers by node; `tw:{sid}:n` rings when the log grew, `tw:{sid}:c` when anything else changed. Beside
+them `tw:live` (sessions by the end of their lease), `tw:recent` (by start) and `tw:secret`.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
+
+from server.errors import StoreUnavailable
+from server.events import Cursor
+from server.session import answers
+from server.session.answers import Controlled, Flag, Read, Renewal
+from server.session.log import Entry
+from server.session.pipeline import Command, Pipeline, Reply
+from server.session.scripts import Script
+from server.session.state import Gate, Spec
+
+LIVE, RECENT, SECRET = "tw:live", "tw:recent", "tw:secret"
+INDEX_TTL = 7 * 24 * 3600
+PATIENCE = 2.0
+PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who holds a session, and what a restore must write beside the log."""
+
+    sid: str
+    owner: str
+    spec: Spec
+    digest: str
+
+
+def log_channel(sid: str) -> str:
+    """Return the channel that rings when the log grew."""
+    return f"tw:{{{sid}}}:n"
+
+
+def control_channel(sid: str) -> str:
+    """Return the channel that rings when anything but the log changed."""
+    return f"tw:{{{sid}}}:c"
+
+
+def _keys(sid: str) -> tuple[str, str, str]:
+    return f"tw:{{{sid}}}:m", f"tw:{{{sid}}}:l", f"tw:{{{sid}}}:v"
+
+
+def append_commands(sid: str, entry: Entry) -> Sequence[Command]:
+    """Return the hot path: append, ring, and look whether the gate was shut meanwhile."""
+    meta, log, _ = _keys(sid)
+    return (
+        ("XADD", log, "NOMKSTREAM", str(entry.id), *entry.fields()),
+        ("PUBLISH", log_channel(sid), b""),
+        ("HGET", meta, "gate"),
+    )
+
+
+def read_commands(sid: str, top: Cursor, count: int = PAGE) -> Sequence[Command]:
+    """Return a read from entry `top` (inclusive, so that a rolled-back log shows) on."""
+    meta, log, _ = _keys(sid)
+    start = str(top) if top.epoch else "-"
+    return (
+        ("TIME",),
+        ("HMGET", meta, *answers.META_FIELDS),
+        ("XRANGE", log, start, "+", "COUNT", count),
+    )
+
+
+def parse_read(replies: Sequence[Reply]) -> Read:
+    """Read what `read_commands` got; raise `StoreUnavailable` if Redis refused."""
+    time, meta, rows = _checked(replies)
+    return Read(
+        answers.parse_meta(meta, answers.parse_time(time)), answers.parse_entries(rows)
+    )
+
+
+def _checked(replies: Sequence[Reply]) -> Sequence[Any]:
+    for reply in replies:
+        if isinstance(reply, OutOfMemoryError):
+            raise StoreUnavailable("The store is full.")
+        if isinstance(reply, Exception):
+            raise StoreUnavailable() from reply
+    return replies
+
+
+class Store:
+    """The store's operations, over one pipeline; raises `StoreUnavailable` when Redis fails.
+
+    Every operation is safe to repeat, so a lost reply is asked for again for `PATIENCE` seconds.
+    Times in seconds, except where Redis' own clock is meant (milliseconds).
+    """
+
+    def __init__(self, pipeline: Pipeline, scripts: dict[str, Script]) -> None:
+        self._pipeline = pipeline
+        self._scripts = scripts
+
+    async def create(self, who: Identity, lease: float) -> tuple[Flag, int]:
+        """Start a session; return OK and its epoch, or EXISTS, CONFLICT or GONE."""
+        spec = msgspec.json.encode(who.spec)
+        arguments = (who.owner, _ms(lease), _ms(who.spec.ttl), spec, who.digest)
+        index: tuple[Command, ...] = (
+            ("ZADD", RECENT, who.spec.created, who.sid),
+            ("EXPIRE", RECENT, INDEX_TTL),
+            *self._live(who.sid, who.spec.created + _ms(lease)),
+        )
+        flag, *rest = await self._script("create", who.sid, arguments, beside=index)
+        return Flag(flag.decode()), int(rest[0]) if rest else 0
+
+    async def claim(self, sid: str, owner: str, final: bytes, tombstone: float) -> Flag:
+        """End a session whose lease has lapsed with `final`: OK, HELD, CLOSED or GONE."""
+        arguments = (owner, final, _ms(tombstone))
+        flag, *_ = await self._script("claim", sid, arguments, ring=True)
+        return Flag(flag.decode())
+
+    async def renew(
+        self, who: Identity, lease: float, now_ms: int, report: bytes = b""
+    ) -> Renewal:
+        """Renew (or, with no lease, release) what `who` owns; see what Redis holds of it."""
+        arguments = (who.owner, _ms(lease), _ms(who.spec.ttl), report)
+        index: tuple[Command, ...] = ()
+        if lease:
+            index = self._live(who.sid, now_ms + _ms(lease))
+        else:
+            index = (("ZREM", LIVE, who.sid),)
+        reply = await self._script(
+            "renew", who.sid, arguments, ring=bool(report), beside=index, patience=0
+        )
+        return answers.parse_renewal(reply)
+
+    async def control(
+        self, sid: str, gate: Gate | None, pause_ttl: float = 0, final: bytes = b""
+    ) -> Controlled:
+        """Shut or lift the gate, or close the log with `final`; rings."""
+        reply = await self._script("control", sid, (gate or "", _ms(pause_ttl), final), ring=True)
+        return answers.parse_controlled(reply)
+
+    async def restore(
+        self, who: Identity, entries: Sequence[Entry], lease: float, gate: str
+    ) -> Flag:
+        """Write the whole log anew from its producer's memory; rings."""
+        top = entries[-1]
+        arguments: list[Any] = [
+            who.owner, top.epoch, _ms(lease), _ms(who.spec.ttl),
+            msgspec.json.encode(who.spec), who.digest, gate, str(top.id),
+        ]  # fmt: skip
+        for entry in entries:
+            fields = (str(entry.id), *entry.fields())
+            arguments += (len(fields), *fields)
+        reply = await self._script("restore", who.sid, arguments, ring=True)
+        return Flag(reply[0].decode())
+
+    async def attend(self, sid: str, node: str, viewers: int, lease: float, ttl: float) -> None:
+        """Say how many viewers this node has; with none left, ring."""
+        arguments = (node, viewers, _ms(lease), _ms(ttl))
+        await self._script("attend", sid, arguments, ring=viewers == 0)
+
+    async def wipe(self, sid: str, tombstone: float) -> Flag:
+        """Delete a session for good; rings."""
+        index: tuple[Command, ...] = (("ZREM", LIVE, sid), ("ZREM", RECENT, sid))
+        reply = await self._script("wipe", sid, (_ms(tombstone),), ring=True, beside=index)
+        return Flag(reply[0].decode())
+
+    async def ring(self, sid: str) -> None:
+        """Ring the control channel."""
+        await self._pipeline.call(("PUBLISH", control_channel(sid), b""))
+
+    async def read(self, sid: str, top: Cursor = Cursor(0, 0)) -> Read:
+        """Read the hash and every entry from `top` on (inclusive)."""
+        entries: list[Entry] = []
+        while True:
+            page = parse_read(await self._pipeline.call(*read_commands(sid, top)))
+            entries += page.entries[1 if entries else 0 :]
+            if len(page.entries) < PAGE:
+                return Read(page.meta, tuple(entries))
+            top = entries[-1].id
+
+    async def peek(self, sids: Iterable[str]) -> list[Read]:
+        """Read the hash and the last entry of each session, in one round trip."""
+        commands: list[Command] = [("TIME",)]
+        for sid in sids:
+            meta, log, _ = _keys(sid)
+            commands.append(("HMGET", meta, *answers.META_FIELDS))
+            commands.append(("XREVRANGE", log, "+", "-", "COUNT", 1))
+        time, *rest = _checked(await self._pipeline.call(*commands))
+        now_ms = answers.parse_time(time)
+        return [
+            Read(answers.parse_meta(meta, now_ms), answers.parse_entries(rows))
+            for meta, rows in zip(rest[::2], rest[1::2], strict=True)
+        ]
+
+    async def viewers(self, sid: str) -> int:
+        """Count the viewers of all nodes."""
+        time, lines = _checked(
+            await self._pipeline.call(("TIME",), ("HVALS", _keys(sid)[2]))
+        )
+        now_ms = answers.parse_time(time)
+        pairs = (line.split() for line in lines)
+        return sum(int(count) for count, until in pairs if int(until) > now_ms)
+
+    async def now_ms(self) -> int:
+        """Return Redis' clock."""
+        return answers.parse_time(_checked(await self._pipeline.call(("TIME",)))[0])
+
+    async def recent(self, offset: int, count: int) -> list[str]:
+        """Return session ids, newest first."""
+        command = ("ZREVRANGE", RECENT, offset, offset + count - 1)
+        return [sid.decode() for sid in _checked(await self._pipeline.call(command))[0]]
+
+    async def lapsed(self, now_ms: int, count: int) -> list[str]:
+        """Return sessions whose lease seems to have lapsed, longest first."""
+        command = ("ZRANGEBYSCORE", LIVE, 0, now_ms, "LIMIT", 0, count)
+        return [sid.decode() for sid in _checked(await self._pipeline.call(command))[0]]
+
+    async def forget(self, sids: Iterable[str], started_before: int) -> None:
+        """Take sessions off the list of live ones, and old ones off the list of recent ones."""
+        removals = tuple(("ZREM", LIVE, sid) for sid in sids)
+        old = ("ZREMRANGEBYSCORE", RECENT, 0, started_before)
+        _checked(await self._pipeline.call(*removals, old))
+
+    async def secret(self) -> bytes:
+        """Return the secret that all nodes share, making it if there is none."""
+        mint = ("SET", SECRET, secrets.token_bytes(32), "NX", "EX", 30 * 24 * 3600)
+        return bytes(_checked(await self._pipeline.call(mint, ("GET", SECRET)))[1])
+
+    def _live(self, sid: str, until_ms: int) -> tuple[Command, ...]:
+        return (("ZADD", LIVE, until_ms, sid), ("EXPIRE", LIVE, INDEX_TTL))
+
+    async def _script(
+        self,
+        name: str,
+        sid: str,
+        arguments: Sequence[Any],
+        *,
+        ring: bool = False,
+        beside: tuple[Command, ...] = (),
+        patience: float = PATIENCE,
+    ) -> Sequence[Any]:
+        """Run a script, and with it, in the same round trip, ring and do what goes beside it."""
+        script, keys = self._scripts[name], _keys(sid)
+        tail = (len(keys), *keys, *arguments)
+        after = ((("PUBLISH", control_channel(sid), b""),) if ring else ()) + beside
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + patience
+        while True:
+            try:
+                replies = await self._pipeline.call(("EVALSHA", script.sha, *tail), *after)
+                if isinstance(replies[0], NoScriptError):
+                    replies = await self._pipeline.call(("EVAL", script.source, *tail), *after)
+                return _checked(replies)[0]
+            except (StoreUnavailable, RedisError):
+                if loop.time() >= deadline:
+                    raise
+                await asyncio.sleep(0.05)
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * 1000)
+
+
