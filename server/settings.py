@@ -7,7 +7,7 @@ bytes. Where values come from is the business of `server.sources`.
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
@@ -18,12 +18,15 @@ from msgspec import Meta
 
 PREFIX = "TOKENWIRE_"
 MIB = 1024 * 1024
-
 Text = Annotated[str, Meta(min_length=1)]
 Count = Annotated[int, Meta(ge=1, le=1 << 40)]
 Amount = Annotated[int, Meta(ge=0, le=1 << 40)]
 Seconds = Annotated[float, Meta(gt=0, le=315_360_000)]
 Grace = Annotated[float, Meta(ge=0, le=315_360_000)]
+Lease = Annotated[float, Meta(ge=0.2, le=3600)]
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Processes = Annotated[int, Meta(ge=1, le=256)]
+Level = Literal["debug", "info", "warning", "error"]
 
 # Userinfo and query values: the places in a URL where passwords are.
 _CREDENTIALS = re.compile(r"(?<=://).*(?=@)|(?<==)[^&]+")
@@ -43,13 +46,6 @@ class Setting(NamedTuple):
     text: bool = True
 
 
-def _setting(default: Any, *declared: Any, **more: Any) -> Any:
-    metadata = {"setting": Setting(*declared, **more)}
-    if isinstance(default, dict):
-        return field(default_factory=dict, metadata=metadata)
-    return field(default=default, metadata=metadata)
-
-
 def _url(*schemes: str) -> Callable[[str], str]:
     expected = "expected a URL like " + " or ".join(f"{scheme}://…" for scheme in schemes)
 
@@ -57,7 +53,7 @@ def _url(*schemes: str) -> Callable[[str], str]:
         # The messages never quote the value, since it may hold a password.
         scheme = url.partition("://")[0] if "://" in url else "no scheme"
         if scheme not in schemes:
-            raise ValueError(f"{scheme[:20]!r} is not supported: {expected}")
+            raise ValueError(f"{scheme:.20} is not supported; {expected}")
         with suppress(ValueError):  # urlsplit's own, for a bad port or bracket
             parts = urlsplit(url)
             if parts.path if scheme == "unix" else parts.hostname and parts.port != 0:
@@ -70,12 +66,8 @@ def _url(*schemes: str) -> Callable[[str], str]:
 def _origins(origins: tuple[str, ...]) -> tuple[str, ...]:
     for origin in origins:
         if not re.fullmatch(r"https?://[^/?#@*\s]+", origin):
-            raise ValueError(f"expected origins like https://app.example.com, not {origin!r:.60}")
+            raise ValueError(f"expected an origin like https://app.example.com, not {origin!r:.60}")
     return tuple(origin.lower() for origin in origins)
-
-
-def _home(path: Path) -> Path:
-    return path.expanduser()
 
 
 _http, _redis = _url("http", "https"), _url("redis", "rediss", "unix")
@@ -85,11 +77,11 @@ class ModelRoute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the tokens of one model come from.
 
     `base_url` is by default the setting `upstream`, `model` (the name that the upstream knows) the
-    table's own name; the key is read from the variable `api_key_env`, by default `api_key` is used.
+    table's own name; the key is in the variable `api_key_env`, by default it is `api_key`.
     """
 
     upstream: Literal["openai", "demo"] = "openai"
-    base_url: str | None = None
+    base_url: Text | None = None
     api_key_env: Text | None = None
     model: Text | None = None
 
@@ -102,62 +94,63 @@ class ModelRoute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Settings:
     """The frozen settings of one process; raises `SettingsError` if one is bad."""
 
-    host: Text = _setting("127.0.0.1", "address to listen on", "HOST")
-    port: Annotated[int, Meta(ge=0, le=65535)] = _setting(
-        8080, "port to listen on; 0 picks a free one", "PORT"
+    host: Annotated[Text, Setting("address to listen on", "HOST")] = "127.0.0.1"
+    port: Annotated[Port, Setting("port to listen on; 0 picks a free one", "PORT")] = 8080
+    workers: Annotated[Processes, Setting("number of processes")] = 1
+    redis: Annotated[
+        Text | None,
+        Setting("URL of Redis; without it, a private Valkey is started", "REDIS_URL", _redis),
+    ] = None
+    data_dir: Annotated[Path, Setting("folder of the private Valkey's data")] = Path(
+        "~/.local/share/tokenwire"
     )
-    workers: Annotated[int, Meta(ge=1, le=256)] = _setting(1, "number of processes")
-    redis: Text | None = _setting(
-        None,
-        "URL of Redis or Valkey; without one, a private Valkey is started",
-        "REDIS_URL",
-        _redis,
-    )
-    data_dir: Path = _setting(
-        Path("~/.local/share/tokenwire"), "folder of the private Valkey's data", check=_home
-    )
-    upstream: Text | None = _setting(
-        None, "base URL of an OpenAI-compatible server", "OPENAI_BASE_URL", _http
-    )
-    api_key: Text | None = _setting(None, "the upstream's key", "OPENAI_API_KEY", secret=True)
-    model: Text | None = _setting(
-        None, "model of a request that names none; `demo` if there is no upstream"
-    )
-    models: Mapping[str, ModelRoute] = _setting(
-        {},
-        "tables `[models.<name>]` with `upstream`, `base_url`, `api_key_env`, `model`",
-        text=False,
-    )
-    allow_origin: tuple[str, ...] = _setting((), "foreign origin to let in", check=_origins)
-    lease: Annotated[float, Meta(ge=0.2, le=3600)] = _setting(
-        3.0, "seconds without a sign of life until a producer is replaced"
-    )
-    linger: Grace = _setting(30.0, "seconds a producer stays after its end, to heal a log")
-    ttl: Seconds = _setting(3600.0, "seconds a session is kept after its last use")
-    hold_limit: Amount = _setting(8 * MIB, "bytes kept while paused; then the upstream has to wait")
-    pause_ttl: Seconds = _setting(3600.0, "seconds until a pause lapses")
-    max_tokens: Count = _setting(100_000, "events in one session at most")
-    max_bytes: Count = _setting(16 * MIB, "bytes in one session at most")
-    max_seconds: Seconds = _setting(3600.0, "seconds one session may run at most")
-    buffer_limit: Count = _setting(4 * MIB, "bytes a producer keeps while Redis is away")
-    redis_grace: Grace = _setting(30.0, "seconds Redis may be away until viewers are sent off")
-    heartbeat: Seconds = _setting(15.0, "seconds between signs of life to a viewer")
-    send_timeout: Seconds = _setting(30.0, "seconds a viewer may take nothing")
-    max_body: Count = _setting(MIB, "bytes of a request's body at most")
-    max_frame: Count = _setting(64 * 1024, "bytes of a WebSocket message at most")
-    upstream_stall: Seconds = _setting(60.0, "seconds an upstream may be silent between tokens")
-    first_token: Seconds = _setting(300.0, "seconds an upstream may take for its first token")
-    drain: Grace = _setting(20.0, "seconds that running sessions get to end on shutdown")
-    secret: Text | None = _setting(
-        None, "key that session ids derive from; without one, it is made once and kept in Redis",
-        secret=True,
-    )  # fmt: skip
-    log_level: Literal["debug", "info", "warning", "error"] = _setting("info", "least to log")
+    upstream: Annotated[
+        Text | None, Setting("base URL of an OpenAI-compatible server", "OPENAI_BASE_URL", _http)
+    ] = None
+    api_key: Annotated[
+        Text | None, Setting("the upstream's key", "OPENAI_API_KEY", secret=True)
+    ] = None
+    model: Annotated[
+        Text | None, Setting("model of a request that names none; without an upstream, demo")
+    ] = None
+    models: Annotated[
+        Mapping[str, ModelRoute],
+        Setting("tables [models.NAME] of upstream, base_url, api_key_env, model", text=False),
+    ] = field(default_factory=dict)
+    allow_origin: Annotated[
+        tuple[str, ...], Setting("foreign origin of a page to let in", check=_origins)
+    ] = ()
+    lease: Annotated[
+        Lease, Setting("seconds without a sign of life until a producer is replaced")
+    ] = 3.0
+    linger: Annotated[Grace, Setting("seconds a producer stays after its end, to heal")] = 30.0
+    ttl: Annotated[Seconds, Setting("seconds a session is kept after its last use")] = 3600.0
+    hold_limit: Annotated[
+        Amount, Setting("bytes kept while paused, before the upstream has to wait")
+    ] = 8 * MIB
+    pause_ttl: Annotated[Seconds, Setting("seconds until a pause lapses")] = 3600.0
+    max_tokens: Annotated[Count, Setting("tokens in one session at most")] = 100_000
+    max_bytes: Annotated[Count, Setting("bytes in one session at most")] = 16 * MIB
+    max_seconds: Annotated[Seconds, Setting("seconds one session may run at most")] = 3600.0
+    buffer_limit: Annotated[Count, Setting("bytes a producer keeps while Redis is away")] = 4 * MIB
+    redis_grace: Annotated[
+        Grace, Setting("seconds Redis may be away before viewers are sent off")
+    ] = 30.0
+    heartbeat: Annotated[Seconds, Setting("seconds between signs of life to a viewer")] = 15.0
+    send_timeout: Annotated[Seconds, Setting("seconds a viewer may take nothing")] = 30.0
+    max_body: Annotated[Count, Setting("bytes of a request's body at most")] = MIB
+    max_frame: Annotated[Count, Setting("bytes of a WebSocket message at most")] = 64 * 1024
+    upstream_stall: Annotated[Seconds, Setting("seconds an upstream may be silent")] = 60.0
+    first_token: Annotated[Seconds, Setting("seconds until an upstream's first token")] = 300.0
+    drain: Annotated[Grace, Setting("seconds sessions get to end on shutdown")] = 20.0
+    secret: Annotated[
+        Text | None, Setting("key of session ids; without it, one is kept in Redis", secret=True)
+    ] = None
+    log_level: Annotated[Level, Setting("least to log")] = "info"
 
     def __post_init__(self) -> None:
         for name in SETTINGS:
-            if (value := getattr(self, name)) is not None:
-                object.__setattr__(self, name, read(name, name, value))
+            object.__setattr__(self, name, read(name, name, getattr(self, name)))
         if self.model is None and self.upstream is None:
             object.__setattr__(self, "model", "demo")
         for name, route in self.models.items():
@@ -168,8 +161,8 @@ class Settings:
         return f"Settings({', '.join(f'{k}={shown(k, getattr(self, k))!r}' for k in SETTINGS)})"
 
 
-SETTINGS: Mapping[str, Setting] = {f.name: f.metadata["setting"] for f in fields(Settings)}
 _TYPES = get_type_hints(Settings, include_extras=True)
+SETTINGS: Mapping[str, Setting] = {name: _TYPES[name].__metadata__[-1] for name in _TYPES}
 
 
 def variables(name: str) -> tuple[str, ...]:
@@ -187,7 +180,7 @@ def flag(name: str) -> str | None:
 
 def is_list(name: str) -> bool:
     """Tell whether it takes several values: its flag may be repeated, its text has commas."""
-    return get_origin(_TYPES[name]) is tuple
+    return get_origin(_TYPES[name].__origin__) is tuple
 
 
 def read(name: str, source: str, value: Any, *, text: bool = False) -> Any:
@@ -207,25 +200,27 @@ def _convert(name: str, source: str, value: Any, kind: Any, *, strict: bool = Tr
     setting = SETTINGS[name]
     try:
         converted = msgspec.convert(value, kind, strict=strict, dec_hook=_path)
-        return setting.check(converted) if setting.check else converted
+        return setting.check(converted) if setting.check and converted else converted
     except msgspec.ValidationError as error:
-        quoted = "" if setting.secret else f", not {_masked(repr(value)):.60}"
-        raise SettingsError(f"{source}: {_expected(kind, str(error))}{quoted}") from None
+        raise SettingsError(f"{source}: {_complaint(name, value, str(error))}") from None
     except ValueError as error:
         raise SettingsError(f"{source}: {error}") from None
 
 
 def _path(kind: type, value: Any) -> Any:
-    if kind is Path and isinstance(value, str) and value:
+    if kind is Path and isinstance(value, str | Path) and value:
         return Path(value)
     raise ValueError("Expected a path")
 
 
-def _expected(kind: Any, message: str) -> str:
+def _complaint(name: str, value: Any, message: str) -> str:
+    """Say msgspec's message in a TOML file's words; quote the value unless it is secret."""
+    kind = _TYPES[name].__origin__
     if get_origin(kind) is Literal:
-        return f"expected one of {', '.join(get_args(kind))}"
-    message = re.sub(r", got .*", "", message.replace("`", ""))
-    return message[0].lower() + message[1:]
+        message = f"Expected one of {', '.join(get_args(kind))}"
+    message = re.sub(r", got .*|`| \| null", "", re.sub("(?i)object", "table", message))
+    quotable = message.startswith("Expected") and name != "models" and not SETTINGS[name].secret
+    return message[0].lower() + message[1:] + f", not {_masked(repr(value)):.60}" * quotable
 
 
 def shown(name: str, value: Any) -> Any:
@@ -247,8 +242,8 @@ def as_markdown() -> str:
     """Return the table of all settings, for the docs."""
     rows = ["| setting | default | flag, environment | meaning |", "| --- | --- | --- | --- |"]
     for declared in fields(Settings):
-        name = declared.name
-        default = "" if declared.default in (None, (), MISSING) else f"`{declared.default}`"
+        name, default = declared.name, declared.default
+        shown_default = f"`{default}`" if isinstance(default, int | float | str | Path) else ""
         ways = ", ".join(f"`{way}`" for way in (flag(name), *reversed(variables(name))) if way)
-        rows.append(f"| `{name}` | {default} | {ways} | {SETTINGS[name].help} |")
+        rows.append(f"| `{name}` | {shown_default} | {ways} | {SETTINGS[name].help} |")
     return "\n".join(rows) + "\n"

@@ -1,0 +1,1 @@
+"""The heart: the log, its producer, its viewers, and the Redis that keeps it."""

@@ -104,6 +104,11 @@ class Log:
         """The id of the last event."""
         return Cursor(self.epoch_at(self.head), self.head)
 
+    @property
+    def failed(self) -> bool:
+        """Whether the log ended in anything but `done`."""
+        return self.closed and not self.lines[-1].startswith(b'{"type":"done"')
+
     def epoch_at(self, seq: int) -> int:
         """Return the epoch under which event `seq` was written; 0 for an empty log."""
         at = bisect_right(self._starts, max(seq, 1)) - 1

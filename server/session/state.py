@@ -9,7 +9,7 @@ The rules:
 """
 
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 
@@ -50,7 +50,7 @@ ABORTED: Final = State(Status.ABORTED)
 ERROR: Final = State(Status.ERROR)
 ERROR_HELD: Final = State(Status.ERROR, paused=True)
 
-_ENDED: Final = {action: None for action in Action}
+_ENDED: Final = dict.fromkeys(Action)
 
 TRANSITIONS: Final[dict[State, dict[Action, State | None]]] = {
     RUNNING: {
@@ -146,3 +146,11 @@ def _is_end(state: State) -> bool:
     return not state.paused and state.status is not Status.RUNNING
 
 
+class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a caller may choose for a session; None takes the setting (no limit, for `orphan_ttl`)."""
+
+    conversation: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
+    ttl: Annotated[float, msgspec.Meta(ge=1, le=604_800)] | None = None
+    orphan_ttl: Annotated[float, msgspec.Meta(ge=0, le=604_800)] | None = None
+    hold_limit: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    pause_ttl: Annotated[float, msgspec.Meta(gt=0, le=604_800)] | None = None

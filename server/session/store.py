@@ -77,9 +77,7 @@ def read_commands(sid: str, top: Cursor, count: int = PAGE) -> Sequence[Command]
 def parse_read(replies: Sequence[Reply]) -> Read:
     """Read what `read_commands` got; raise `StoreUnavailable` if Redis refused."""
     time, meta, rows = _checked(replies)
-    return Read(
-        answers.parse_meta(meta, answers.parse_time(time)), answers.parse_entries(rows)
-    )
+    return Read(answers.parse_meta(meta, answers.parse_time(time)), answers.parse_entries(rows))
 
 
 def _checked(replies: Sequence[Reply]) -> Sequence[Any]:
@@ -120,9 +118,7 @@ class Store:
         flag, *_ = await self._script("claim", sid, arguments, ring=True)
         return Flag(flag.decode())
 
-    async def renew(
-        self, who: Identity, lease: float, now_ms: int, report: bytes = b""
-    ) -> Renewal:
+    async def renew(self, who: Identity, lease: float, now_ms: int, report: bytes = b"") -> Renewal:
         """Renew (or, with no lease, release) what `who` owns; see what Redis holds of it."""
         arguments = (who.owner, _ms(lease), _ms(who.spec.ttl), report)
         index: tuple[Command, ...] = ()
@@ -198,9 +194,7 @@ class Store:
 
     async def viewers(self, sid: str) -> int:
         """Count the viewers of all nodes."""
-        time, lines = _checked(
-            await self._pipeline.call(("TIME",), ("HVALS", _keys(sid)[2]))
-        )
+        time, lines = _checked(await self._pipeline.call(("TIME",), ("HVALS", _keys(sid)[2])))
         now_ms = answers.parse_time(time)
         pairs = (line.split() for line in lines)
         return sum(int(count) for count, until in pairs if int(until) > now_ms)
@@ -213,6 +207,10 @@ class Store:
         """Return session ids, newest first."""
         command = ("ZREVRANGE", RECENT, offset, offset + count - 1)
         return [sid.decode() for sid in _checked(await self._pipeline.call(command))[0]]
+
+    async def known(self, sid: str) -> bool:
+        """Say whether there has been such a session of late."""
+        return _checked(await self._pipeline.call(("ZSCORE", RECENT, sid)))[0] is not None
 
     async def lapsed(self, now_ms: int, count: int) -> list[str]:
         """Return sessions whose lease seems to have lapsed, longest first."""
@@ -263,5 +261,3 @@ class Store:
 
 def _ms(seconds: float) -> int:
     return int(seconds * 1000)
-
-

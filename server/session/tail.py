@@ -6,7 +6,6 @@ its viewers once; one whose socket is full goes on in a task of its own, at its 
 """
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Protocol
@@ -14,8 +13,6 @@ from typing import Any, Protocol
 from server.events import Cursor
 from server.session.answers import Shut
 from server.session.log import Absorbed, Entry, Log
-
-log_ = logging.getLogger(__name__)
 
 PAGE_EVENTS = 512
 SLICE_VIEWERS = 500
@@ -63,9 +60,23 @@ class Sink(Protocol):
 
 
 class Viewer:
-    """One client's cursor on one tail; `ended` resolves when there is nothing more to deliver."""
+    """One client's cursor on one tail; `ended` resolves when there is nothing more to deliver.
 
-    __slots__ = ("_catching_up", "encoding", "ended", "held", "position", "sink", "tail", "timeout")
+    `held` stops this viewer alone; `frozen` stops it until the session is resumed, because its client
+    was told that the pause is in force.
+    """
+
+    __slots__ = (
+        "_catching_up",
+        "encoding",
+        "ended",
+        "frozen",
+        "held",
+        "position",
+        "sink",
+        "tail",
+        "timeout",
+    )
 
     def __init__(self, tail: "Tail", encoding: Encoding, sink: Sink, timeout: float) -> None:
         self.tail = tail
@@ -74,6 +85,7 @@ class Viewer:
         self.timeout = timeout
         self.position = 0
         self.held = False
+        self.frozen = False
         self.ended: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self._catching_up: asyncio.Task[None] | None = None
 
@@ -84,7 +96,7 @@ class Viewer:
 
     def _write_pages(self) -> None:
         tail = self.tail
-        while not self.held and self.position < (limit := tail.limit):
+        while not self.still and self.position < (limit := tail.limit):
             if self.sink.full:
                 self._catch_up()
                 return
@@ -93,6 +105,17 @@ class Viewer:
             self.position = stop
         if tail.log.closed and self.position == tail.log.head:
             self.end(Ending.FINAL)
+
+    @property
+    def ready(self) -> bool:
+        """Whether a push would write something."""
+        idle = self._catching_up is None and not self.ended.done()
+        return idle and not self.still and self.position < self.tail.limit
+
+    @property
+    def still(self) -> bool:
+        """Whether nothing may be written, whatever the log holds."""
+        return self.held or self.frozen
 
     def _catch_up(self) -> None:
         self._catching_up = asyncio.create_task(self._drain())
@@ -125,10 +148,14 @@ class Viewer:
         self.tail.leave(self)
 
 
-class Tail:
-    """The log's readable part, its gate, and its viewers; `changed` is called when viewers come or go.
+def _nobody() -> None:
+    """Be told, and do nothing."""
 
-    `limit` is the highest seq that may be delivered now.
+
+class Tail:
+    """The log's readable part, its gate, and its viewers.
+
+    `changed` is called when viewers come or go, `turned` when the gate was shut or lifted.
     """
 
     def __init__(self, sid: str, changed: Callable[["Tail"], None]) -> None:
@@ -136,6 +163,7 @@ class Tail:
         self.log = Log()
         self.gate: int | None = None
         self.viewers: dict[Viewer, None] = {}
+        self.turned: Callable[[], None] = _nobody
         self._changed = changed
         self._encodings: dict[Dialect, Encoding] = {}
         self._slices: dict[tuple[int, int, int], bytes] = {}
@@ -171,14 +199,16 @@ class Tail:
         seq = gate.seq if gate else None
         if seq == self.gate:
             return
-        was, self.gate = self.gate, seq
+        self.gate = seq
         for viewer in list(self.viewers):
-            viewer.push()
             if seq is not None:
+                viewer.push()
                 viewer.notify("paused", gate=seq)
-            elif was is not None:
+            else:
+                viewer.frozen = False
                 viewer.notify("resumed")
                 viewer.push()
+        self.turned()
 
     def sweep(self) -> None:
         """Push every viewer once, soon."""
@@ -195,7 +225,8 @@ class Tail:
             return
         self._sweeping = False
         self._slices.clear()
-        if any(viewer.position < self.limit and not viewer.held for viewer in self.viewers):
+        # While a long sweep went on in slices, the log may have grown or viewers joined.
+        if any(viewer.ready for viewer in self.viewers):
             self.sweep()
 
     def slice(self, encoding: Encoding, start: int, stop: int) -> bytes:

@@ -1,0 +1,1 @@
+"""Thin: parse, ask the node, encode, write."""

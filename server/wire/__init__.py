@@ -1,0 +1,1 @@
+"""Events to bytes: one pure module a dialect."""

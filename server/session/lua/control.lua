@@ -1,7 +1,8 @@
 -- What a client may do to a session. ARGV: shut, lift or '' (the gate), how long a pause lasts (ms),
 -- the final event or ''. Answers the state after it: flag, epoch, the last entry's id, f, k, z, gate.
 local held = redis.call('HMGET', meta, 'epoch', 'gone', 'gate')
-if held[2] or not held[1] then return { 'GONE' } end
+if held[2] then return { 'DELETED' } end
+if not held[1] then return { 'GONE' } end
 local top = last()
 if not top then return { 'LOST' } end
 local flag = top.z and 'CLOSED' or 'OK'

@@ -1,0 +1,157 @@
+"""Keeps one tail in step with Redis: reads on when the doorbell rings, and looks by a timer besides.
+
+A read begins at the last entry the tail holds, inclusive: if that entry is not there any more, Redis
+was rolled back. Its producer may be healing that, so there is some patience before the tail is read
+anew and viewers who hold what no longer exists are reset.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from server.errors import StoreUnavailable
+from server.events import Cursor
+from server.session.answers import Meta, Read
+from server.session.log import Absorbed, Entry, Log
+from server.session.pipeline import Command, Pipeline, Reply
+from server.session.state import Spec
+from server.session.store import PAGE, Store, parse_read, read_commands
+from server.session.tail import Ending, Tail
+
+RECHECK = 1.0
+HEALING = 2.0
+
+
+class Follower:
+    """One tail's reader; `learned(follower)` is called after every read, with `meta` fresh.
+
+    While `heal` is set, a producer of this node answers for the log: trouble is reported to it
+    (`heal`), so is every read (`learned`), and the tail, which is that producer's memory, is never
+    read anew behind its back.
+    """
+
+    def __init__(
+        self,
+        tail: Tail,
+        store: Store,
+        pipeline: Pipeline,
+        learned: Callable[["Follower"], None],
+        patience: float,
+    ) -> None:
+        self.tail = tail
+        self.meta: Meta | None = None
+        self.spec: Spec | None = None
+        self.heal: Callable[[], None] | None = None
+        self.learned: Callable[[], None] | None = None
+        self.idle_since = self._now()
+        self.due = 0.0
+        self._store = store
+        self._pipeline = pipeline
+        self._learned = learned
+        self._patience = patience
+        self._queued = self._again = False
+        self._asked = Cursor(0, 0)
+        self._suspect_since: float | None = None
+        self._reloading: asyncio.Task[None] | None = None
+
+    def ring(self) -> None:
+        """Read on, soon."""
+        if self._queued:
+            self._again = True
+        else:
+            self._queued = True
+            self._pipeline.submit(self)
+
+    def commands(self) -> Sequence[Command]:
+        """Ask for what comes from the tail's last entry on."""
+        self._again = False
+        self._asked = self.tail.log.top
+        return read_commands(self.tail.sid, self._asked)
+
+    def settle(self, replies: Sequence[Reply]) -> None:
+        """Take a page."""
+        self._queued = False
+        try:
+            read = parse_read(replies)
+        except StoreUnavailable:
+            return self.lost()
+        self.take(read)
+        if self._again or len(read.entries) == PAGE:
+            self.ring()
+        return None
+
+    def lost(self) -> None:
+        """Leave it to the timer to ask again."""
+        self._queued = False
+        self.due = self._now() + 0.1
+
+    def take(self, read: Read) -> None:
+        """Bring the tail in step with what was read."""
+        self.meta = read.meta
+        if self.spec is None and read.meta and read.meta.spec:
+            self.spec = msgspec.json.decode(read.meta.spec, type=Spec)
+        lease = read.meta.lease if read.meta else 0.0
+        self.due = self._now() + (min(RECHECK, lease + 0.02) if lease > 0 else RECHECK)
+        if read.meta is None or read.meta.gone:
+            self._missing(read.meta)
+        else:
+            self._step(read.entries)
+            self.tail.shut(read.meta.gate)
+        self._learned(self)
+
+    def _missing(self, meta: Meta | None) -> None:
+        if meta is not None or (self._suspicious(self._patience) and self.heal is None):
+            self.tail.end(Ending.GONE)
+
+    def _step(self, entries: tuple[Entry, ...]) -> None:
+        if self._asked.epoch:
+            if not entries or entries[0].id != self._asked:
+                newer = any(entry.epoch > self._asked.epoch for entry in entries)
+                return self._diverged() if newer else self._behind()
+            entries = entries[1:]
+        outcome = self.tail.absorb(entries)
+        if outcome is Absorbed.HOLE:
+            return self._behind()
+        if outcome is Absorbed.DIVERGED:
+            return self._diverged()
+        self._suspect_since = None
+        return None
+
+    def _behind(self) -> None:
+        if self._suspicious(HEALING):
+            self._diverged()
+        elif self.heal is not None:
+            self.heal()
+
+    def _diverged(self) -> None:
+        if self.heal is not None:
+            self.heal()
+        elif self._reloading is None:
+            self._reloading = asyncio.create_task(self._reload())
+
+    def _suspicious(self, patience: float) -> bool:
+        now = self._now()
+        if self._suspect_since is None:
+            self._suspect_since = now
+        self.due = min(self.due, now + 0.1)
+        return now - self._suspect_since >= patience
+
+    async def _reload(self) -> None:
+        try:
+            read = await self._store.read(self.tail.sid)
+            if self.heal is None and read.meta is not None:
+                self.tail.replace(Log(read.entries), "diverged")
+                self._suspect_since = None
+        except StoreUnavailable:
+            self.due = self._now() + 0.1
+        finally:
+            self._reloading = None
+
+    def reload(self) -> None:
+        """Read the whole log anew: this node's producer no longer answers for it."""
+        self.heal = self.learned = None
+        self._diverged()
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()

@@ -1,0 +1,204 @@
+"""A node's open tails: the first who asks for a session opens its tail, the others wait.
+
+Opening is: listen, then look, so that nothing that happens in between is missed. One clock drives
+what must not depend on a ring: reading again, taking over lapsed leases, saying who watches, closing
+tails that nobody uses.
+"""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any
+
+from server.errors import Gone, NotFound, StoreUnavailable
+from server.events import Error, encode
+from server.session.doorbell import Doorbell
+from server.session.follower import Follower
+from server.session.log import Entry
+from server.session.pipeline import Pipeline
+from server.session.state import Spec
+from server.session.store import Identity, Store, control_channel, log_channel
+from server.session.tail import Tail
+
+log = logging.getLogger(__name__)
+
+TICK = 0.05
+IDLE = 5.0
+ATTEND = 10.0
+PRODUCER_LOST = encode(
+    Error(code="producer_lost", message="The node that ran this session is gone.", retryable=True)
+)
+
+
+class Hub:
+    """The tails of one node by session id."""
+
+    def __init__(
+        self, store: Store, pipeline: Pipeline, doorbell: Doorbell, node: str, lease: float
+    ) -> None:
+        self.followers: dict[str, Follower] = {}
+        self._store = store
+        self._pipeline = pipeline
+        self._doorbell = doorbell
+        self._node = node
+        self._lease = lease
+        self._opening: dict[str, asyncio.Task[Follower]] = {}
+        self._channels: dict[str, str] = {}
+        self._attended: dict[str, tuple[int, float]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._clock = asyncio.create_task(self._run(), name="hub-clock")
+
+    async def tail(self, sid: str) -> Tail:
+        """Return the session's tail; raise `NotFound` or `Gone` if there is no session."""
+        follower = self.followers.get(sid)
+        if follower is None:
+            opening = self._opening.get(sid)
+            if opening is None:
+                opening = self._opening[sid] = asyncio.create_task(self._open(sid))
+                opening.add_done_callback(lambda _: self._opening.pop(sid, None))
+            follower = await asyncio.shield(opening)
+        follower.idle_since = asyncio.get_running_loop().time()
+        return follower.tail
+
+    async def _open(self, sid: str) -> Follower:
+        follower = self._make(sid)
+        channels = (control_channel(sid), log_channel(sid))
+        try:
+            self._channels |= dict.fromkeys(channels, sid)
+            await self._doorbell.listen(*channels)
+            read = await self._store.read(sid)
+            if read.meta is None:
+                raise await self.absent(sid)
+            if read.meta.gone:
+                raise Gone()
+        except BaseException:
+            self._hang_up(channels)
+            raise
+        follower.take(read)
+        return self.followers.setdefault(sid, follower)
+
+    async def absent(self, sid: str) -> NotFound | Gone:
+        """Return the error for a session that has no hash: never there, or there no more."""
+        return Gone() if await self._store.known(sid) else NotFound()
+
+    def begin(self, who: Identity, epoch: int) -> Follower:
+        """Open the tail of a session that starts here: nothing to read, its producer feeds it."""
+        sid = who.sid
+        follower = self.followers[sid] = self._make(sid)
+        follower.spec = who.spec
+        follower.tail.absorb((Entry(epoch, 1, 1),))
+        self._channels[control_channel(sid)] = sid
+        self._spawn(self._doorbell.listen(control_channel(sid)))
+        return follower
+
+    def look(self, sid: str) -> None:
+        """Have a session's tail read on."""
+        if (follower := self.followers.get(sid)) is not None:
+            follower.ring()
+
+    def model(self, sid: str) -> str:
+        """Return the model of a session whose tail is open."""
+        spec = self._spec(sid)
+        return spec.model if spec else ""
+
+    def pause_ttl(self, sid: str, otherwise: float) -> float:
+        """Return how long a pause of that session lasts, as far as this node knows."""
+        spec = self._spec(sid)
+        return spec.pause_ttl if spec else otherwise
+
+    def _spec(self, sid: str) -> Spec | None:
+        follower = self.followers.get(sid)
+        return follower.spec if follower else None
+
+    def _make(self, sid: str) -> Follower:
+        tail = Tail(sid, self._viewers_changed)
+        return Follower(tail, self._store, self._pipeline, self._learned, self._lease + 0.5)
+
+    def rung(self, channel: str) -> None:
+        """Hear the doorbell."""
+        sid = self._channels.get(channel)
+        follower = self.followers.get(sid) if sid else None
+        if follower is not None:
+            follower.ring()
+
+    def follow(self, sid: str) -> None:
+        """Go on without a producer of this node: hear the log's bell too."""
+        self._channels[log_channel(sid)] = sid
+        self._spawn(self._doorbell.listen(log_channel(sid)))
+
+    def _learned(self, follower: Follower) -> None:
+        meta, tail = follower.meta, follower.tail
+        if follower.learned is not None:
+            follower.learned()
+        elif meta and not meta.gone and meta.lease <= 0 and not tail.log.closed:
+            self._spawn(self._claim(tail.sid))
+
+    async def _claim(self, sid: str) -> None:
+        flag = await self._store.claim(sid, self._node, PRODUCER_LOST, 5 * self._lease)
+        log.info("takeover of a lapsed session: %s", flag)
+
+    def _viewers_changed(self, tail: Tail) -> None:
+        follower = self.followers.get(tail.sid)
+        if follower is not None:
+            follower.idle_since = asyncio.get_running_loop().time()
+            if len(tail.viewers) <= 1:
+                self._attend(follower)
+
+    def _attend(self, follower: Follower) -> None:
+        tail, now = follower.tail, asyncio.get_running_loop().time()
+        spec = follower.spec
+        if spec is None:
+            return
+        viewers = len(tail.viewers)
+        self._attended[tail.sid] = (viewers, now)
+        self._spawn(self._store.attend(tail.sid, self._node, viewers, 3 * ATTEND, spec.ttl))
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            now = asyncio.get_running_loop().time()
+            for follower in list(self.followers.values()):
+                self._mind(follower, now)
+
+    def _mind(self, follower: Follower, now: float) -> None:
+        tail = follower.tail
+        if now >= follower.due and follower.heal is None:
+            follower.due = now + 1.0
+            follower.ring()
+        viewers, at = self._attended.get(tail.sid, (0, 0.0))
+        stale = viewers and now - at >= ATTEND
+        if stale or (viewers != len(tail.viewers) and now - at >= 1.0):
+            self._attend(follower)
+        if not tail.viewers and follower.heal is None and now - follower.idle_since >= IDLE:
+            self.close(tail.sid)
+
+    def close(self, sid: str) -> None:
+        """Forget a tail."""
+        if self.followers.pop(sid, None) is not None:
+            self._attended.pop(sid, None)
+            self._hang_up((control_channel(sid), log_channel(sid)))
+
+    def _hang_up(self, channels: tuple[str, ...]) -> None:
+        self._doorbell.leave(*channels)
+        for channel in channels:
+            self._channels.pop(channel, None)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(_quietly(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def aclose(self) -> None:
+        """Close every tail."""
+        self._clock.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._clock
+        for sid in list(self.followers):
+            self.close(sid)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def _quietly(work: Coroutine[Any, Any, None]) -> None:
+    with suppress(StoreUnavailable, asyncio.CancelledError):
+        await work

@@ -1,0 +1,169 @@
+"""One upstream into one log: reads it, minds the limits, closes it, lingers, and says how it went."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+
+import msgspec
+
+from server.errors import UpstreamFailed, UpstreamTruncated
+from server.events import FINAL, Aborted, AbortReason, Error, Event, FinalEvent, encode
+from server.session.appender import Appender, Over
+from server.session.state import Report, Spec
+from server.session.tail import Tail
+from server.upstream import Request, Upstream
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What one session may use: events, bytes of events, seconds; bytes kept while Redis is away."""
+
+    tokens: int
+    bytes: int
+    seconds: float
+    backlog: int
+
+
+class Producer:
+    """The task behind a running session. `closed` resolves with the report once the upstream is closed.
+
+    `orphaned` is called when nobody has watched for the session's `orphan_ttl`.
+    """
+
+    def __init__(
+        self,
+        tail: Tail,
+        appender: Appender,
+        spec: Spec,
+        bounds: Bounds,
+        node: str,
+        orphaned: Callable[[], Awaitable[None]],
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self.tail = tail
+        self.appender = appender
+        self.closed: asyncio.Future[Report] = loop.create_future()
+        self._spec = spec
+        self._bounds = bounds
+        self._node = node
+        self._orphaned = orphaned
+        self._started = loop.time()
+        self._first: float | None = None
+        self._reading: asyncio.Task[FinalEvent] | None = None
+        self._held = self._tokens = self._bytes = 0
+        self._alone_since: float | None = None
+        self._watched = False
+        tail.turned = appender.moved.set
+
+    async def run(self, upstream: Upstream, request: Request, linger: float) -> None:
+        """Read the upstream to its end or ours, then linger, so that a lost log can be healed."""
+        self._reading = asyncio.create_task(self._read(upstream, request))
+        try:
+            await asyncio.wait((self._reading, self.appender.over), return_when="FIRST_COMPLETED")
+            await self._close()
+            why = await self.appender.over
+            await self.appender.renew(msgspec.json.encode(self.closed.result()))
+            if why in (Over.WRITTEN, Over.CLOSED):
+                await asyncio.sleep(linger)
+                await self.appender.release()
+        finally:
+            self._reading.cancel()
+
+    async def _close(self) -> None:
+        """Take the upstream's last word, or close its connection; say how long that took."""
+        assert self._reading is not None
+        loop = asyncio.get_running_loop()
+        asked = loop.time()
+        stopped = not self._reading.done()
+        self._reading.cancel()
+        with suppress(asyncio.CancelledError):
+            self.appender.add(encode(await self._reading), final=True)
+        now = loop.time()
+        timings = {"duration_ms": round((now - self._started) * 1000, 1)}
+        if self._first is not None:
+            timings["first_token_ms"] = round((self._first - self._started) * 1000, 1)
+        close_ms = round((now - asked) * 1000, 2) if stopped else None
+        self.closed.set_result(Report(self._node, True, close_ms, timings))
+
+    def stop(self, reason: AbortReason) -> None:
+        """End the session in `aborted` from within."""
+        if self._reading is not None and not self._reading.done():
+            self._reading.cancel(reason)
+
+    async def _read(self, upstream: Upstream, request: Request) -> FinalEvent:
+        try:
+            async with (
+                asyncio.timeout(self._bounds.seconds),
+                aclosing(upstream(request)) as events,  # type: ignore[type-var]
+            ):
+                async for event in events:
+                    if isinstance(event, FINAL):
+                        return event
+                    if not self._accept(event):
+                        return Aborted(AbortReason.LIMIT)
+                    if self._crowded:
+                        await self._room()
+            raise UpstreamTruncated()
+        except UpstreamFailed as error:
+            return _failure(error)
+        except TimeoutError:
+            return Aborted(AbortReason.LIMIT)
+        except asyncio.CancelledError as cancelled:
+            if cancelled.args and isinstance(cancelled.args[0], AbortReason):
+                return Aborted(cancelled.args[0])
+            raise
+        except Exception:
+            log.exception("an upstream raised")
+            return _failure(UpstreamFailed())
+
+    def _accept(self, event: Event) -> bool:
+        line = encode(event)
+        self._first = self._first or asyncio.get_running_loop().time()
+        self._tokens += 1
+        self._bytes += len(line)
+        if self._tokens > self._bounds.tokens or self._bytes > self._bounds.bytes:
+            return False
+        self._held = self._held + len(line) if self.tail.gate is not None else 0
+        self.appender.add(line)
+        return True
+
+    @property
+    def _crowded(self) -> bool:
+        paused = self.tail.gate is not None and self._held >= self._spec.hold_limit
+        return paused or self.appender.backlog > self._bounds.backlog
+
+    async def _room(self) -> None:
+        while self._crowded and not self.appender.over.done():
+            self.appender.moved.clear()
+            await self.appender.moved.wait()
+
+    async def beat(self) -> None:
+        """Renew the lease, and see whether anybody is watching."""
+        await self.appender.renew()
+        await self.look()
+
+    async def look(self) -> None:
+        """Apply the orphan policy to the viewers of all nodes, as last counted."""
+        ttl, now = self._spec.orphan_ttl, asyncio.get_running_loop().time()
+        if ttl is None or self.appender.over.done():
+            return
+        if self.tail.viewers or self.appender.viewers:
+            self._alone_since, self._watched = None, True
+        elif self._alone_since is None and (ttl > 0 or self._watched):
+            self._alone_since = now
+        if self._alone_since is not None and now - self._alone_since >= ttl:
+            await self._orphaned()
+
+
+def _failure(error: UpstreamFailed) -> Error:
+    return Error(
+        code=error.code,
+        message=error.message,
+        retryable=error.retryable,
+        status=error.upstream_status,
+        retry_after=error.retry_after,
+    )

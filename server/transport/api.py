@@ -1,0 +1,143 @@
+"""The HTTP calls: start, look, attach, control, delete."""
+
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from server.errors import BadCursor, Draining, InvalidRequest, NotFound, StoreUnavailable
+from server.session.state import Action
+from server.transport import bodies, sse
+from server.transport.bodies import Start
+from server.transport.context import CONTEXT
+from server.transport.sse import Form
+
+routes = web.RouteTableDef()
+PAGE = 50
+
+
+def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    """Return a JSON response."""
+    return web.Response(
+        body=orjson.dumps(body),
+        status=status,
+        headers={"Cache-Control": "no-store", **(headers or {})},
+        content_type="application/json",
+    )
+
+
+def sid_from(request: web.Request) -> str:
+    """Return the path's session id; what cannot be one is an unknown session."""
+    sid = request.match_info["sid"]
+    if not bodies.valid_sid(sid):
+        raise NotFound()
+    return sid
+
+
+async def _start(request: web.Request, start: Start) -> tuple[str, bool]:
+    context = request.app[CONTEXT]
+    upstream, wanted = context.models.resolve(start.request)
+    key = request.headers.get("Idempotency-Key")
+    node = context.node
+    sid = bodies.new_sid() if key is None else bodies.sid_of(key, "", node.secret)
+    return sid, await node.start(sid, upstream, wanted, start.options, start.digest)
+
+
+async def _start_and_stream(request: web.Request, start: Start, form: Form) -> web.StreamResponse:
+    sid, _ = await _start(request, start)
+    seat = await request.app[CONTEXT].node.seat(sid, None)
+    headers = {"X-Session-Id": sid, "Location": f"/v1/sessions/{sid}"}
+    return await sse.deliver(request, seat, form, headers)
+
+
+@routes.post("/v1/sessions")
+async def start_session(request: web.Request) -> web.StreamResponse:
+    """Start a session, and stream it in the same response if a stream is asked for."""
+    form = sse.form_of(request)
+    context = request.app[CONTEXT]
+    start = bodies.start_of(await bodies.json_body(request), context.models.default)
+    if form is not None:
+        return await _start_and_stream(request, start, form)
+    sid, new = await _start(request, start)
+    location = {"Location": f"/v1/sessions/{sid}"}
+    return answer(await context.node.session(sid), 201 if new else 200, location)
+
+
+@routes.get("/v1/stream")
+async def one_shot(request: web.Request) -> web.StreamResponse:
+    """Start and stream for a browser's EventSource, whose own reconnect goes on where it was."""
+    context = request.app[CONTEXT]
+    try:
+        if (back := bodies.qualified_cursor(request)) is not None:
+            seat = await context.node.seat(*back)
+            if seat.at_end:
+                return web.Response(status=204)
+            return await sse.deliver(request, seat, sse.ONE_SHOT, {"X-Session-Id": back[0]})
+        query = {k: v for k, v in request.query.items() if k in ("prompt", "model")}
+        start = bodies.start_of(query, context.models.default)
+        return await _start_and_stream(request, start, sse.ONE_SHOT)
+    except (StoreUnavailable, Draining):
+        return await sse.come_back(request)
+
+
+@routes.get("/v1/sessions")
+async def list_sessions(request: web.Request) -> web.Response:
+    """List recent sessions, newest first, `?offset=` and `?limit=` (at most 200)."""
+    offset, limit = _number(request, "offset", 0, 1_000_000), _number(request, "limit", PAGE, 200)
+    sessions = await request.app[CONTEXT].node.sessions(offset, limit)
+    return answer({"sessions": sessions, "offset": offset, "limit": limit})
+
+
+def _number(request: web.Request, name: str, default: int, top: int) -> int:
+    text = request.query.get(name, str(default))
+    if not (text.isascii() and text.isdigit() and len(text) < 8 and int(text) <= top):
+        raise InvalidRequest(f"`{name}` must be a number from 0 to {top}.")
+    return int(text)
+
+
+@routes.get("/v1/sessions/{sid}")
+async def get_session(request: web.Request) -> web.Response:
+    """Return the session object."""
+    return answer(await request.app[CONTEXT].node.session(sid_from(request)))
+
+
+@routes.get("/v1/sessions/{sid}/events")
+async def attach(request: web.Request) -> web.StreamResponse:
+    """Stream a session from the client's cursor on."""
+    form = sse.form_of(request) or sse.SSE
+    after = bodies.cursor_from(request)
+    if form.bare and after is not None:
+        raise BadCursor("A plain text body has no event ids, so it cannot be resumed.")
+    try:
+        seat = await request.app[CONTEXT].node.seat(sid_from(request), after)
+        if request.app[CONTEXT].node.draining:
+            raise Draining()
+    except (StoreUnavailable, Draining):
+        if form is sse.SSE:
+            return await sse.come_back(request)
+        raise
+    if seat.at_end:
+        return web.Response(status=204)
+    return await sse.deliver(request, seat, form)
+
+
+@routes.post("/v1/sessions/{sid}/{action:pause|resume|abort}")
+async def control(request: web.Request) -> web.Response:
+    """Pause, resume or abort."""
+    action = Action(request.match_info["action"])
+    return answer(await request.app[CONTEXT].node.control(sid_from(request), action))
+
+
+@routes.delete("/v1/sessions/{sid}")
+async def delete(request: web.Request) -> web.Response:
+    """Abort if live, and wipe the log."""
+    await request.app[CONTEXT].node.delete(sid_from(request))
+    return web.Response(status=204)
+
+
+@routes.get("/v1/models")
+async def models(request: web.Request) -> web.Response:
+    """Say what may be asked for, in OpenAI's shape."""
+    names = request.app[CONTEXT].models.names
+    data = [{"id": name, "object": "model", "owned_by": "tokenwire"} for name in names]
+    return answer({"object": "list", "data": data})

@@ -1,0 +1,124 @@
+"""What clients send: bodies, cursors and headers, read strictly."""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import re
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import orjson
+from aiohttp import web
+
+from server.errors import BadCursor, BadJson, InvalidRequest, TooLarge
+from server.events import Cursor
+from server.session.state import Options
+from server.upstream import Request
+
+_SID = re.compile(r"[A-Za-z0-9_-]{22,64}", re.ASCII)
+_KEY = re.compile(r"[\x20-\x7e]{1,255}")
+BODY_TIMEOUT = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A request to start a session; `digest` names the body, for idempotency."""
+
+    request: Request
+    options: Options
+    digest: str
+
+
+def valid_sid(text: Any) -> bool:
+    """Say whether this can be a session's id at all."""
+    return isinstance(text, str) and _SID.fullmatch(text) is not None
+
+
+def cursor_of(text: str | None) -> Cursor | None:
+    """Read a cursor; None or an empty one means from the start, anything else raises `BadCursor`."""
+    return Cursor.parse(text) if text else None
+
+
+def cursor_from(request: web.Request) -> Cursor | None:
+    """Read `Last-Event-ID`, else `?after=`; the header wins."""
+    header = request.headers.get("Last-Event-ID")
+    return cursor_of(header if header is not None else request.query.get("after"))
+
+
+def qualified_cursor(request: web.Request) -> tuple[str, Cursor] | None:
+    """Read `<sid>.<epoch>-<seq>`, the event id of the one-shot stream; None without the header."""
+    header = request.headers.get("Last-Event-ID")
+    if not header:
+        return None
+    sid, _, cursor = header.partition(".")
+    if not valid_sid(sid):
+        raise BadCursor()
+    return sid, Cursor.parse(cursor)
+
+
+async def json_body(request: web.Request) -> dict[str, Any]:
+    """Read the body, bounded in size and time; raise `BadJson` or `TooLarge`."""
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT):
+            raw = await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise TooLarge() from None
+    except TimeoutError:
+        raise InvalidRequest("The body came too slowly.") from None
+    return json_object(raw)
+
+
+def json_object(raw: bytes | str) -> dict[str, Any]:
+    """Read one JSON object; raise `BadJson`."""
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        raise BadJson() from None
+    if not isinstance(body, dict):
+        raise BadJson()
+    return body
+
+
+def start_of(body: dict[str, Any], default_model: str) -> Start:
+    """Read the body of a start; raise `InvalidRequest`."""
+    digest = hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    rest = dict(body)
+    try:
+        options = msgspec.convert(rest.pop("session", {}), Options)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"session: {error}") from None
+    model = rest.pop("model", None) or default_model
+    if not isinstance(model, str) or len(model) > 200:
+        raise InvalidRequest("`model` must be a string.")
+    messages = _messages(rest)
+    return Start(Request(model, messages, rest), options, digest)
+
+
+def _messages(rest: dict[str, Any]) -> list[dict[str, Any]]:
+    prompt, messages = rest.pop("prompt", None), rest.pop("messages", None)
+    if (prompt is None) == (messages is None):
+        raise InvalidRequest("Give either `prompt` or `messages`.")
+    if messages is None:
+        if not isinstance(prompt, str):
+            raise InvalidRequest("`prompt` must be a string.")
+        return [{"role": "user", "content": prompt}]
+    good = isinstance(messages, list) and all(isinstance(m, dict) for m in messages)
+    if not good or not messages:
+        raise InvalidRequest("`messages` must be a list of objects, and not empty.")
+    return list(messages)
+
+
+def new_sid() -> str:
+    """Mint an id that nobody can guess: 192 bits."""
+    return secrets.token_urlsafe(24)
+
+
+def sid_of(key: str, principal: str, secret: bytes) -> str:
+    """Derive the id that an idempotency key stands for, the same on every node."""
+    if not _KEY.fullmatch(key):
+        raise InvalidRequest("An Idempotency-Key has 1 to 255 printable characters.")
+    mac = hmac.digest(secret, f"{principal}|{key}".encode(), "sha256")
+    return base64.urlsafe_b64encode(mac[:24]).decode()

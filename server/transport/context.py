@@ -1,0 +1,23 @@
+"""What handlers share: the node, the models, the settings they need."""
+
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from server.session.node import Node
+from server.upstream.models import Models
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One application's node and rules; times in seconds, sizes in bytes."""
+
+    node: Node
+    models: Models
+    heartbeat: float
+    grace: float
+    max_frame: int
+    allow_origin: tuple[str, ...]
+
+
+CONTEXT = web.AppKey("context", Context)

@@ -1,0 +1,66 @@
+"""A connection as a viewer's sink: whole pieces straight into its transport.
+
+aiohttp prepares and ends the responses and reads the frames. In between bytes go to the transport
+directly, because a coroutine for every piece and viewer costs more than all else; whole frames and
+whole chunks may be interleaved with aiohttp's own.
+"""
+
+import socket
+from typing import Any
+
+from aiohttp import web
+
+SEND_BUFFER = 128 * 1024
+USER_TIMEOUT_MS = 12_000
+
+
+class RawSink:
+    """Bytes as they are: WebSocket frames, or a body without chunked coding."""
+
+    __slots__ = ("_protocol", "_request")
+
+    def __init__(self, request: web.Request) -> None:
+        self._request = request
+        self._protocol = request.protocol
+
+    def write(self, data: bytes) -> None:
+        """Hand bytes to the transport; a lost client's are dropped."""
+        transport = self._protocol.transport
+        if transport is not None and data:
+            transport.write(data)
+
+    @property
+    def full(self) -> bool:
+        """Whether the client does not keep up."""
+        return self._protocol.writing_paused
+
+    async def drain(self) -> None:
+        """Wait until the client has caught up; raise `ConnectionError` when it is gone."""
+        await self._request.writer.drain()
+
+    def abort(self) -> None:
+        """Break the connection off, without a clean end."""
+        if (transport := self._protocol.transport) is not None:
+            transport.abort()
+
+
+class ChunkSink(RawSink):
+    """A body in HTTP/1.1's chunked coding: a chunk a piece."""
+
+    __slots__ = ()
+
+    def write(self, data: bytes) -> None:
+        """Hand one chunk to the transport."""
+        if data:
+            super().write(b"%x\r\n%b\r\n" % (len(data), data))
+
+
+def tune(request: web.Request) -> None:
+    """Bound what the kernel buffers for a slow client, and how long a vanished one goes unnoticed."""
+    transport = request.transport
+    sock: Any = transport.get_extra_info("socket") if transport is not None else None
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)

@@ -1,0 +1,134 @@
+"""One-way delivery: a session as server-sent events, as NDJSON, or as plain text."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from aiohttp import web
+from aiohttp.http import HttpVersion11
+from aiohttp_sse import EventSourceResponse
+
+from server.errors import InvalidRequest
+from server.session.node import Seat
+from server.session.tail import Dialect, Ending, Viewer
+from server.transport.context import CONTEXT
+from server.transport.sink import ChunkSink, RawSink, tune
+from server.wire import native
+from server.wire.text import Text
+
+_NEVER = 1e9
+RETRY_MS = (1000, 3000)
+_HEADERS = {
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A body's form: its dialect, what keeps it alive, what ends it.
+
+    A form that is `bare` has no way to say that a session failed, so it breaks off instead.
+    """
+
+    dialect: Callable[[bool], Dialect]
+    content_type: str
+    keep_alive: bytes = b""
+    degraded: bytes = b""
+    end: bytes = b""
+    bare: bool = False
+
+
+SSE = Form(native.Sse, "text/event-stream", native.KEEP_ALIVE, native.DEGRADED, native.DONE)
+ONE_SHOT = Form(
+    lambda merged: native.Sse(merged, qualified=True),
+    "text/event-stream",
+    native.KEEP_ALIVE,
+    native.DEGRADED,
+    native.DONE,
+)
+_PING = b'{"type":"ping"}\n'
+NDJSON = Form(native.Ndjson, "application/x-ndjson", _PING, _PING)
+TEXT = Form(lambda _: Text(), "text/plain; charset=utf-8", bare=True)
+FORMS = {"sse": SSE, "ndjson": NDJSON, "text": TEXT}
+_ACCEPTED = {"text/event-stream": SSE, "application/x-ndjson": NDJSON, "text/plain": TEXT}
+
+
+def form_of(request: web.Request) -> Form | None:
+    """Return the form that `?stream=` or `Accept` asks for, if any."""
+    asked = request.query.get("stream")
+    if asked is not None:
+        if asked not in FORMS:
+            raise InvalidRequest("`stream` is one of sse, ndjson, text.")
+        return FORMS[asked]
+    accept = request.headers.get("Accept", "").partition(";")[0].partition(",")[0].strip()
+    return _ACCEPTED.get(accept)
+
+
+def merged_of(request: web.Request) -> bool:
+    """Say whether `?delivery=merged` was asked for."""
+    delivery = request.query.get("delivery", "each")
+    if delivery not in ("each", "merged"):
+        raise InvalidRequest("`delivery` is one of each, merged.")
+    return delivery == "merged"
+
+
+async def deliver(
+    request: web.Request, seat: Seat, form: Form, headers: dict[str, str] | None = None
+) -> web.StreamResponse:
+    """Stream a session from `seat` on until its end, or until the client leaves."""
+    merged = merged_of(request)
+    tune(request)
+    response = EventSourceResponse(
+        sep="\n", allow_all_methods=True, ping_interval=_NEVER, send_timeout=None
+    )
+    response.headers.update(_HEADERS | {"Content-Type": form.content_type} | (headers or {}))
+    await response.prepare(request)
+    response.stop_streaming()  # the keep-alive is ours: the library's would end in a blank line
+    request.writer.send_headers()
+    chunked = request.version >= HttpVersion11
+    sink = ChunkSink(request) if chunked else RawSink(request)
+    node = request.app[CONTEXT].node
+    viewer = node.join(seat, form.dialect(merged), sink, retry=random.randint(*RETRY_MS))
+    try:
+        ending = await _until_ended(request, viewer, form)
+    finally:
+        viewer.leave()
+    await _finish(response, sink, viewer, form, ending)
+    return response
+
+
+async def _until_ended(request: web.Request, viewer: Viewer, form: Form) -> Ending:
+    context = request.app[CONTEXT]
+    while True:
+        done, _ = await asyncio.wait((viewer.ended,), timeout=context.heartbeat)
+        if done:
+            return viewer.ended.result()
+        down = context.node.down_for
+        if down > context.grace:
+            return Ending.MOVING
+        viewer.sink.write(form.degraded if down else form.keep_alive)
+
+
+async def _finish(
+    response: web.StreamResponse, sink: RawSink, viewer: Viewer, form: Form, ending: Ending
+) -> None:
+    whole = ending is Ending.FINAL and not (form.bare and viewer.tail.log.failed)
+    if ending in (Ending.SLOW, Ending.LOST) or (form.bare and not whole):
+        sink.abort()
+        return
+    if whole:
+        sink.write(form.end)
+    with suppress(ConnectionError):
+        await response.write_eof()
+
+
+async def come_back(request: web.Request) -> web.StreamResponse:
+    """Answer an EventSource that it should come again: any status but 200 would end it for good."""
+    response = web.Response(headers=_HEADERS, content_type="text/event-stream")
+    response.text = f"retry: {random.randint(*RETRY_MS)}\n\n"
+    return response

@@ -1,0 +1,26 @@
+"""The answer's text alone, as a plain body (pure)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from server.events import Content, Cursor, decode
+from server.wire.frames import Frames
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """UTF-8 text: content events and nothing else."""
+
+    def encoding(self, sid: str) -> Frames:
+        """Return the encoding for a log."""
+        return Frames(_frame, _no_notice, [])
+
+
+def _frame(_: Cursor, line: bytes) -> bytes:
+    event = decode(line)
+    return event.content.encode() if isinstance(event, Content) else b""
+
+
+def _no_notice(kind: str, facts: Mapping[str, Any]) -> bytes:
+    return b""
