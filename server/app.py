@@ -1,0 +1,132 @@
+"""Puts the rooms together: one aiohttp application, to be run or to be mounted in another."""
+
+import logging
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator, Mapping
+from functools import partial
+from pathlib import Path
+
+from aiohttp import web
+
+import server.transport.ws  # noqa: F401 - its routes join api's
+from server.errors import StoreUnavailable
+from server.session.connections import Connections
+from server.session.doorbell import Doorbell
+from server.session.hub import Hub
+from server.session.node import Node, Rules
+from server.session.pipeline import Pipeline
+from server.session.producer import Bounds
+from server.session.scripts import load
+from server.session.store import Store
+from server.settings import Settings
+from server.transport import api, guard
+from server.transport.context import CONTEXT, Context
+from server.upstream import Upstream
+from server.upstream.demo import demo
+from server.upstream.models import Models, Route
+from server.upstream.openai import OpenAI
+
+log = logging.getLogger(__name__)
+
+SETTINGS = web.AppKey("settings", Settings)
+MODELS = web.AppKey("models", Models)
+_CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'none'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
+
+
+def create_app(
+    settings: Settings, *, upstreams: Mapping[str, Upstream] | None = None
+) -> web.Application:
+    """Return the application; `upstreams` adds models by name, each a callable as in `server.upstream`.
+
+    `settings.redis` must be a URL: whoever runs the application starts the embedded server.
+    Starting it raises `StoreUnavailable` if that Redis cannot be reached or would evict keys.
+    """
+    app = web.Application(
+        middlewares=[guard.errors, guard.origins], client_max_size=settings.max_body
+    )
+    app[SETTINGS] = settings
+    app.cleanup_ctx.append(partial(_run_node, upstreams=upstreams or {}))
+    app.on_shutdown.append(_drain)
+    app.add_routes(api.routes)
+    for name, path in _pages().items():
+        app.router.add_get(f"/{name}", partial(_page, path))
+    return app
+
+
+async def _run_node(app: web.Application, upstreams: Mapping[str, Upstream]) -> AsyncIterator[None]:
+    settings = app[SETTINGS]
+    assert settings.redis is not None, "a Redis URL is needed"
+    connections = Connections(settings.redis)
+    facts = await connections.facts()
+    if facts.policy not in ("", "noeviction"):
+        raise StoreUnavailable(
+            f"Redis evicts keys (maxmemory-policy {facts.policy}); tokenwire needs noeviction."
+        )
+    hot, calls = (Pipeline(connections.make, connections.ready) for _ in range(2))
+    store = Store(calls, load(facts.flags))
+    name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    rung: list[Hub] = []
+    doorbell = Doorbell(connections.make, connections.ready, lambda c: rung[0].rung(c))
+    hub = Hub(store, calls, doorbell, name, settings.lease)
+    rung.append(hub)
+    secret = settings.secret.encode() if settings.secret else await store.secret()
+    node = Node(name, store, hub, hot, rules(settings), secret)
+    client = OpenAI(settings.upstream_stall, settings.first_token)
+    models = _models(settings, client, upstreams)
+    app[CONTEXT] = Context(
+        node, models, settings.heartbeat, settings.redis_grace, settings.max_frame,
+        tuple(settings.allow_origin),
+    )  # fmt: skip
+    yield
+    await node.aclose()
+    await client.aclose()
+    await doorbell.aclose()
+    await hot.aclose()
+    await calls.aclose()
+
+
+async def _drain(app: web.Application) -> None:
+    await app[CONTEXT].node.drain(app[SETTINGS].drain)
+
+
+def rules(settings: Settings) -> Rules:
+    """Return what the settings say about sessions."""
+    return Rules(
+        lease=settings.lease,
+        linger=settings.linger,
+        ttl=settings.ttl,
+        hold_limit=settings.hold_limit,
+        pause_ttl=settings.pause_ttl,
+        bounds=Bounds(
+            settings.max_tokens, settings.max_bytes, settings.max_seconds, settings.buffer_limit
+        ),
+        send_timeout=settings.send_timeout,
+        grace=settings.redis_grace,
+    )
+
+
+def _pages() -> dict[str, Path]:
+    # Packaged beside the modules; in a source checkout the folder is one floor up.
+    here = Path(__file__).parent
+    folder = next(f for f in (here / "static", here.parent / "static") if f.is_dir())
+    files = [f for f in folder.rglob("*") if f.suffix in _TYPES]
+    pages = {f.relative_to(folder).as_posix(): f for f in files}
+    return {("" if name == "index.html" else name): path for name, path in pages.items()}
+
+
+async def _page(path: Path, request: web.Request) -> web.Response:
+    headers = {
+        "Content-Security-Policy": _CSP,
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Cache-Control": "no-cache",
+    }
+    return web.Response(
+        body=path.read_bytes(), content_type=_TYPES[path.suffix], charset="utf-8", headers=headers
+    )

@@ -1,0 +1,149 @@
+"""The command line: `tokenwire [flags]` serves, `tokenwire check-config [flags]` tells how it would.
+
+It ends with 0 after a graceful stop, with 1 if it cannot serve and with 2 for a bad setting, and
+says why in one line.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import Any, NoReturn
+
+from aiohttp import web
+
+from server.errors import TokenwireError
+from server.ops import embedded, workers
+from server.settings import SETTINGS, Settings, SettingsError, flag, is_list, shown
+from server.sources import Loaded, as_toml, load
+
+VERSION = "0.1.0"
+BACKLOG = 1024  # connections waiting to be accepted, when all clients of a lost node come at once
+LEFTOVER = 5.0  # seconds for requests that are still there after every stream was told to end
+
+
+class StartError(RuntimeError):
+    """It cannot serve; the message is one line."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError(message)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    try:
+        command, loaded = _parse(argv)
+        if command == "check-config":
+            print(as_toml(loaded))
+            return 0
+        return _serve(loaded.settings)
+    except (SettingsError, StartError, embedded.EmbeddedError, TokenwireError) as error:
+        print(f"tokenwire: {error}", file=sys.stderr)
+        return 2 if isinstance(error, SettingsError) else 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parse(argv: Sequence[str] | None) -> tuple[str, Loaded]:
+    parser = _Parser(
+        prog="tokenwire", description="Serve token streams over SSE and WebSocket.", allow_abbrev=False
+    )
+    parser.add_argument("command", nargs="?", choices=("serve", "check-config"), default="serve")
+    parser.add_argument("--version", action="version", version=f"tokenwire {VERSION}")
+    parser.add_argument("--config", metavar="FILE", help="TOML file with settings")
+    for name, setting in SETTINGS.items():
+        if option := flag(name):
+            action = "append" if is_list(name) else "store"
+            parser.add_argument(option, dest=name, action=action, metavar="X", help=setting.help)
+    given = vars(parser.parse_args(argv))
+    command, config = given.pop("command"), given.pop("config")
+    texts = {k: v if isinstance(v, str) else ",".join(v) for k, v in given.items() if v is not None}
+    return command, load(texts, os.environ, config)
+
+
+def _serve(settings: Settings) -> int:
+    level = settings.log_level.upper()
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if post := workers.Post.of(os.environ):
+        post.take()
+        return _run(_node(replace(settings, port=post.port), lambda port: post.report(), True))
+    if settings.redis:
+        return _serve_all(settings, shown("redis", settings.redis))
+    valkey = embedded.start(settings.data_dir)
+    try:
+        return _serve_all(replace(settings, redis=valkey.url), "embedded")
+    finally:
+        valkey.stop()
+
+
+def _serve_all(settings: Settings, redis: str) -> int:
+    def announce(port: int) -> None:
+        url = f"http://{_in_url(settings.host)}:{port}"
+        print(f"tokenwire: {url} (redis: {redis}, model: {settings.model or 'any'})", flush=True)
+
+    if settings.workers == 1:
+        return _run(_node(settings, announce))
+    with _listening(settings):
+        held = workers.hold(settings.host, settings.port)
+    with held:
+        port = held.getsockname()[1]
+        env = {**os.environ, "REDIS_URL": settings.redis or ""}
+        crew = workers.Crew(settings.workers, port, env, lambda: announce(port))
+        return asyncio.run(crew.run(settings.drain + 2 * LEFTOVER))
+
+
+async def _node(settings: Settings, announce: Callable[[int], None], shared: bool = False) -> int:
+    """Serve until SIGTERM or SIGINT; `announce` gets the port once connections are accepted."""
+    # Not before it is needed: check-config and a parent of workers do without.
+    from server.app import create_app
+
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with suppress(NotImplementedError):  # Windows: Ctrl-C cancels this task instead
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    runner = web.AppRunner(
+        create_app(settings), handler_cancellation=True, access_log=None, shutdown_timeout=LEFTOVER
+    )
+    try:
+        await runner.setup()
+        site = web.TCPSite(
+            runner, settings.host, settings.port, backlog=BACKLOG, reuse_port=shared or None
+        )
+        with _listening(settings):
+            await site.start()
+        announce(runner.addresses[0][1])
+        await stop.wait()
+    finally:
+        await runner.cleanup()
+    return 0
+
+
+@contextmanager
+def _listening(settings: Settings) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        known = error.errno is not None and error.errno > 0  # the resolver's are negative
+        reason = os.strerror(error.errno or 0) if known else error.strerror
+        place = f"{_in_url(settings.host)}:{settings.port}"
+        raise StartError(f"cannot listen on {place}: {reason}") from None
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _run(node: Coroutine[Any, Any, int]) -> int:
+    try:
+        import uvloop
+    except ImportError:  # Windows has none
+        return asyncio.run(node)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(node)

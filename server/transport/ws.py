@@ -1,0 +1,234 @@
+"""Two-way delivery: one socket, any number of sessions, commands in-band.
+
+Replies, notices and events all go through the socket's one sink, in the order they are written here,
+so a reply to `pause` comes after the last token that was sent before it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+import orjson
+from aiohttp import WSMsgType, web
+
+from server.errors import (
+    BadJson,
+    InvalidRequest,
+    NotFound,
+    TokenwireError,
+    UnknownType,
+)
+from server.events import Cursor
+from server.session.node import Seat
+from server.session.state import Action
+from server.session.tail import Ending, Viewer
+from server.transport import bodies
+from server.transport.api import routes, sid_from
+from server.transport.context import CONTEXT
+from server.transport.sink import RawSink, tune
+from server.wire.native import WebSocket, text_frame
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT = 15.0
+_CLOSE = {
+    Ending.FINAL: 1000,
+    Ending.GONE: 4410,
+    Ending.MOVING: 1012,
+    Ending.SLOW: 4408,
+    Ending.LOST: 1001,
+}
+
+
+class Socket:
+    """One client's socket: its viewers by session, and what each message does.
+
+    With `only` set, the socket is about that session alone and closes with it.
+    """
+
+    def __init__(self, request: web.Request, ws: web.WebSocketResponse) -> None:
+        self._context = request.app[CONTEXT]
+        self._node = self._context.node
+        self._ws = ws
+        self._sink = RawSink(request)
+        self._viewers: dict[str, Viewer] = {}
+        self._watches: set[asyncio.Task[None]] = set()
+        self._commands: dict[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {
+            "start": self._start,
+            "attach": self._attach,
+            "detach": self._detach,
+            "pause": self._pause,
+            "resume": self._resume,
+            "abort": self._abort,
+        }
+
+    async def serve(self, only: Seat | None) -> None:
+        """Answer messages until the socket closes."""
+        if only is not None:
+            self._join(only, merged=False, alone=True)
+        try:
+            async for message in self._ws:
+                if message.type is WSMsgType.TEXT:
+                    await self._answer(message.data)
+                elif message.type is WSMsgType.BINARY:
+                    self._refuse(None, BadJson("Frames are text, one JSON object each."))
+        finally:
+            for watch in self._watches:
+                watch.cancel()
+            for viewer in self._viewers.values():
+                viewer.leave()
+
+    async def _answer(self, text: str) -> None:
+        ref: Any = None
+        try:
+            message = bodies.json_object(text)
+            ref = message.pop("ref", None)
+            kind = message.pop("type", None)
+            if kind == "ping":
+                self._send({"type": "pong"} | ({} if ref is None else {"ref": ref}))
+                return
+            command = self._commands.get(kind) if isinstance(kind, str) else None
+            if command is None:
+                raise UnknownType()
+            reply = await command(message)
+            self._send({"type": "reply", "ref": ref, "ok": True, **reply})
+        except TokenwireError as error:
+            self._refuse(ref, error)
+        except Exception:
+            log.exception("a command failed")
+            self._refuse(ref, TokenwireError())
+
+    def _send(self, body: dict[str, Any]) -> None:
+        self._sink.write(text_frame(orjson.dumps(body)))
+
+    def _refuse(self, ref: Any, error: TokenwireError) -> None:
+        self._send({"type": "reply", "ref": ref, "ok": False, "error": error.as_dict()})
+
+    async def _start(self, message: dict[str, Any]) -> dict[str, Any]:
+        key = message.pop("idempotency_key", None)
+        if key is not None and not isinstance(key, str):
+            raise InvalidRequest("`idempotency_key` must be a string.")
+        context = self._context
+        start = bodies.start_of(message, context.models.default)
+        upstream, wanted = context.models.resolve(start.request)
+        sid = bodies.new_sid() if key is None else bodies.sid_of(key, "", self._node.secret)
+        new = await self._node.start(sid, upstream, wanted, start.options, start.digest)
+        self._join(await self._node.seat(sid, None))
+        return {"session": sid, "new": new}
+
+    async def _attach(self, message: dict[str, Any]) -> dict[str, Any]:
+        sid, after = _sid(message), message.get("after")
+        if after is not None and not isinstance(after, str):
+            raise InvalidRequest("`after` must be a cursor.")
+        delivery = message.get("delivery", "each")
+        if delivery not in ("each", "merged"):
+            raise InvalidRequest("`delivery` is one of each, merged.")
+        seat = await self._node.seat(sid, bodies.cursor_of(after))
+        self._join(seat, merged=delivery == "merged")
+        return {"session": sid}
+
+    def _join(self, seat: Seat, merged: bool = False, alone: bool = False) -> None:
+        sid = seat.tail.sid
+        self._drop(sid)
+        viewer = self._viewers[sid] = self._node.join(seat, WebSocket(merged), self._sink)
+        watch = asyncio.create_task(self._watch(sid, viewer, alone))
+        self._watches.add(watch)
+        watch.add_done_callback(self._watches.discard)
+
+    def _drop(self, sid: str) -> None:
+        if (viewer := self._viewers.pop(sid, None)) is not None:
+            viewer.leave()
+            viewer.ended.cancel()
+
+    async def _watch(self, sid: str, viewer: Viewer, alone: bool) -> None:
+        ending = await viewer.ended
+        viewer.leave()
+        if self._viewers.get(sid) is viewer:
+            del self._viewers[sid]
+        if ending is Ending.GONE and not alone:
+            self._send({"session": sid, "type": "reset", "reason": "gone", "epoch": 0})
+        elif alone or ending is not Ending.FINAL:
+            if ending in (Ending.SLOW, Ending.LOST):
+                self._sink.abort()
+            await self._ws.close(code=_CLOSE[ending], message=ending.encode())
+
+    async def _detach(self, message: dict[str, Any]) -> dict[str, Any]:
+        sid = _sid(message)
+        if sid not in self._viewers:
+            raise NotFound("This socket is not attached to that session.")
+        self._drop(sid)
+        return {"session": sid}
+
+    async def _pause(self, message: dict[str, Any]) -> dict[str, Any]:
+        sid = _sid(message)
+        if _viewer_scope(message):
+            return self._hold(sid, held=True)
+        answer = await self._node.control(sid, Action.PAUSE)
+        viewer = self._viewers.get(sid)
+        # What this client has not been sent by now it shall not get before the resume.
+        if viewer is not None and answer["paused"]:
+            viewer.frozen = True
+        return {"session": sid, **answer}
+
+    async def _resume(self, message: dict[str, Any]) -> dict[str, Any]:
+        sid = _sid(message)
+        if _viewer_scope(message):
+            return self._hold(sid, held=False)
+        return {"session": sid, **await self._node.control(sid, Action.RESUME)}
+
+    def _hold(self, sid: str, held: bool) -> dict[str, Any]:
+        viewer = self._viewers.get(sid)
+        if viewer is None:
+            raise NotFound("This socket is not attached to that session.")
+        viewer.held = held
+        viewer.push()
+        log_ = viewer.tail.log
+        at = Cursor(log_.epoch_at(viewer.position), viewer.position)
+        return {"session": sid, "scope": "viewer", "paused": held, "id": str(at)}
+
+    async def _abort(self, message: dict[str, Any]) -> dict[str, Any]:
+        sid = _sid(message)
+        return {"session": sid, **await self._node.control(sid, Action.ABORT)}
+
+
+def _sid(message: dict[str, Any]) -> str:
+    sid = message.get("session")
+    if not bodies.valid_sid(sid):
+        raise NotFound()
+    return str(sid)
+
+
+def _viewer_scope(message: dict[str, Any]) -> bool:
+    scope = message.get("scope", "session")
+    if scope not in ("session", "viewer"):
+        raise InvalidRequest("`scope` is one of session, viewer.")
+    return bool(scope == "viewer")
+
+
+async def _serve(request: web.Request, seat: Seat | None) -> web.WebSocketResponse:
+    ws = web.WebSocketResponse(
+        compress=False,
+        heartbeat=HEARTBEAT,
+        max_msg_size=request.app[CONTEXT].max_frame,
+    )
+    tune(request)
+    await ws.prepare(request)
+    with suppress(ConnectionError):
+        await Socket(request, ws).serve(seat)
+    return ws
+
+
+@routes.get("/v1/ws")
+async def any_session(request: web.Request) -> web.WebSocketResponse:
+    """Serve a socket for any number of sessions."""
+    return await _serve(request, None)
+
+
+@routes.get("/v1/sessions/{sid}/ws")
+async def one_session(request: web.Request) -> web.WebSocketResponse:
+    """Serve a socket for one session, attached at once."""
+    after = bodies.cursor_of(request.query.get("after"))
+    seat = await request.app[CONTEXT].node.seat(sid_from(request), after)
+    return await _serve(request, seat)
