@@ -3,7 +3,6 @@
 import logging
 import os
 import secrets
-import socket
 from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -26,7 +25,7 @@ from server.transport.context import CONTEXT, Context
 from server.upstream import Upstream
 from server.upstream.demo import demo
 from server.upstream.models import Models, Route
-from server.upstream.openai import OpenAI
+from server.upstream.openai import OpenAI, Server
 
 log = logging.getLogger(__name__)
 
@@ -39,23 +38,19 @@ _CSP = (
 _TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 
 
-def create_app(
-    settings: Settings, *, upstreams: Mapping[str, Upstream] | None = None
-) -> web.Application:
+def create_app(settings: Settings, *, upstreams: Mapping[str, Upstream] | None = None) -> web.Application:
     """Return the application; `upstreams` adds models by name, each a callable as in `server.upstream`.
 
     `settings.redis` must be a URL: whoever runs the application starts the embedded server.
     Starting it raises `StoreUnavailable` if that Redis cannot be reached or would evict keys.
     """
-    app = web.Application(
-        middlewares=[guard.errors, guard.origins], client_max_size=settings.max_body
-    )
+    app = web.Application(middlewares=[guard.errors, guard.origins], client_max_size=settings.max_body)
     app[SETTINGS] = settings
     app.cleanup_ctx.append(partial(_run_node, upstreams=upstreams or {}))
     app.on_shutdown.append(_drain)
     app.add_routes(api.routes)
-    for name, path in _pages().items():
-        app.router.add_get(f"/{name}", partial(_page, path))
+    for name, page in _pages().items():
+        app.router.add_get(f"/{name}", partial(_page, *page))
     return app
 
 
@@ -70,7 +65,7 @@ async def _run_node(app: web.Application, upstreams: Mapping[str, Upstream]) -> 
         )
     hot, calls = (Pipeline(connections.make, connections.ready) for _ in range(2))
     store = Store(calls, load(facts.flags))
-    name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    name = secrets.token_hex(6)
     rung: list[Hub] = []
     doorbell = Doorbell(connections.make, connections.ready, lambda c: rung[0].rung(c))
     hub = Hub(store, calls, doorbell, name, settings.lease)
@@ -111,22 +106,35 @@ def rules(settings: Settings) -> Rules:
     )
 
 
-def _pages() -> dict[str, Path]:
+def _models(settings: Settings, client: OpenAI, upstreams: Mapping[str, Upstream]) -> Models:
+    routes = {"demo": Route(demo())}
+    for name, route in settings.models.items():
+        if route.upstream == "demo":
+            routes[name] = Route(demo())
+            continue
+        key = os.environ.get(route.api_key_env) if route.api_key_env else settings.api_key
+        server = Server(route.base_url or settings.upstream or "", key)
+        routes[name] = Route(client.upstream(server), route.model)
+    routes |= {name: Route(upstream) for name, upstream in upstreams.items()}
+    fallback = client.upstream(Server(settings.upstream, settings.api_key)) if settings.upstream else None
+    default = settings.model or next(iter(upstreams), "")
+    return Models(routes, default, fallback)
+
+
+def _pages() -> dict[str, tuple[bytes, str]]:
     # Packaged beside the modules; in a source checkout the folder is one floor up.
     here = Path(__file__).parent
     folder = next(f for f in (here / "static", here.parent / "static") if f.is_dir())
     files = [f for f in folder.rglob("*") if f.suffix in _TYPES]
-    pages = {f.relative_to(folder).as_posix(): f for f in files}
-    return {("" if name == "index.html" else name): path for name, path in pages.items()}
+    pages = {f.relative_to(folder).as_posix(): (f.read_bytes(), _TYPES[f.suffix]) for f in files}
+    return {("" if name == "index.html" else name): page for name, page in pages.items()}
 
 
-async def _page(path: Path, request: web.Request) -> web.Response:
+async def _page(body: bytes, content_type: str, request: web.Request) -> web.Response:
     headers = {
         "Content-Security-Policy": _CSP,
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",
         "Cache-Control": "no-cache",
     }
-    return web.Response(
-        body=path.read_bytes(), content_type=_TYPES[path.suffix], charset="utf-8", headers=headers
-    )
+    return web.Response(body=body, content_type=content_type, charset="utf-8", headers=headers)

@@ -23,6 +23,7 @@ from server.settings import SETTINGS, Settings, SettingsError, flag, is_list, sh
 from server.sources import Loaded, as_toml, load
 
 VERSION = "0.1.0"
+COMMANDS = ("serve", "check-config")
 BACKLOG = 1024  # connections waiting to be accepted, when all clients of a lost node come at once
 LEFTOVER = 5.0  # seconds for requests that are still there after every stream was told to end
 
@@ -55,15 +56,19 @@ def _parse(argv: Sequence[str] | None) -> tuple[str, Loaded]:
     parser = _Parser(
         prog="tokenwire", description="Serve token streams over SSE and WebSocket.", allow_abbrev=False
     )
-    parser.add_argument("command", nargs="?", choices=("serve", "check-config"), default="serve")
+    parser.add_argument("command", nargs="?", default="serve", help=" or ".join(COMMANDS))
     parser.add_argument("--version", action="version", version=f"tokenwire {VERSION}")
     parser.add_argument("--config", metavar="FILE", help="TOML file with settings")
     for name, setting in SETTINGS.items():
         if option := flag(name):
             action = "append" if is_list(name) else "store"
             parser.add_argument(option, dest=name, action=action, metavar="X", help=setting.help)
-    given = vars(parser.parse_args(argv))
+    known, unknown = parser.parse_known_args(argv)
+    given = vars(known)
     command, config = given.pop("command"), given.pop("config")
+    # The flag first: what follows an unknown one looks like a command.
+    if unknown or command not in COMMANDS:
+        raise SettingsError(f"{(*unknown, command)[0].partition('=')[0]}: unknown flag or command")
     texts = {k: v if isinstance(v, str) else ",".join(v) for k, v in given.items() if v is not None}
     return command, load(texts, os.environ, config)
 

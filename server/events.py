@@ -86,7 +86,7 @@ FINAL = (Done, Aborted, Error)
 TEXT = (Content, Reasoning)
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(Event)
+_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 
 
 def encode(event: Event) -> bytes:
@@ -105,6 +105,14 @@ def _spelled_out(done: Done) -> dict[str, Any]:
 def decode(line: bytes) -> Event:
     """Return the event that `line` holds; raise `msgspec.DecodeError` if it holds none."""
     return _decoder.decode(line)
+
+
+def decode_final(line: bytes) -> FinalEvent:
+    """Return the final event that `line` holds; raise `ValueError` if it holds another one."""
+    event = decode(line)
+    if not isinstance(event, FINAL):
+        raise ValueError("not a final event")
+    return event
 
 
 class Cursor(NamedTuple):

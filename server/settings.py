@@ -107,9 +107,7 @@ class Settings:
     upstream: Annotated[
         Text | None, Setting("base URL of an OpenAI-compatible server", "OPENAI_BASE_URL", _http)
     ] = None
-    api_key: Annotated[
-        Text | None, Setting("the upstream's key", "OPENAI_API_KEY", secret=True)
-    ] = None
+    api_key: Annotated[Text | None, Setting("the upstream's key", "OPENAI_API_KEY", secret=True)] = None
     model: Annotated[
         Text | None, Setting("model of a request that names none; without an upstream, demo")
     ] = None
@@ -120,22 +118,18 @@ class Settings:
     allow_origin: Annotated[
         tuple[str, ...], Setting("foreign origin of a page to let in", check=_origins)
     ] = ()
-    lease: Annotated[
-        Lease, Setting("seconds without a sign of life until a producer is replaced")
-    ] = 3.0
+    lease: Annotated[Lease, Setting("seconds without a sign of life until a producer is replaced")] = 3.0
     linger: Annotated[Grace, Setting("seconds a producer stays after its end, to heal")] = 30.0
     ttl: Annotated[Seconds, Setting("seconds a session is kept after its last use")] = 3600.0
-    hold_limit: Annotated[
-        Amount, Setting("bytes kept while paused, before the upstream has to wait")
-    ] = 8 * MIB
+    hold_limit: Annotated[Amount, Setting("bytes kept while paused, before the upstream has to wait")] = (
+        8 * MIB
+    )
     pause_ttl: Annotated[Seconds, Setting("seconds until a pause lapses")] = 3600.0
     max_tokens: Annotated[Count, Setting("tokens in one session at most")] = 100_000
     max_bytes: Annotated[Count, Setting("bytes in one session at most")] = 16 * MIB
     max_seconds: Annotated[Seconds, Setting("seconds one session may run at most")] = 3600.0
     buffer_limit: Annotated[Count, Setting("bytes a producer keeps while Redis is away")] = 4 * MIB
-    redis_grace: Annotated[
-        Grace, Setting("seconds Redis may be away before viewers are sent off")
-    ] = 30.0
+    redis_grace: Annotated[Grace, Setting("seconds Redis may be away before viewers are sent off")] = 30.0
     heartbeat: Annotated[Seconds, Setting("seconds between signs of life to a viewer")] = 15.0
     send_timeout: Annotated[Seconds, Setting("seconds a viewer may take nothing")] = 30.0
     max_body: Annotated[Count, Setting("bytes of a request's body at most")] = MIB

@@ -94,9 +94,7 @@ def as_toml(loaded: Loaded) -> str:
     for name in SETTINGS:
         source = loaded.sources.get(name, "default")
         value = shown(name, getattr(loaded.settings, name))
-        lines.append(
-            f"# {name} is not set" if value is None else f"{name} = {_toml(value)}  # {source}"
-        )
+        lines.append(f"# {name} is not set" if value is None else f"{name} = {_toml(value)}  # {source}")
     return "\n".join(lines)
 
 

@@ -56,7 +56,7 @@ class Renewal(NamedTuple):
     flag: Flag
     epoch: int = 0
     top: Cursor | None = None
-    count: int = 0
+    entries: int = 0
     viewers: int = 0
 
 

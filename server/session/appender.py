@@ -166,7 +166,7 @@ class Appender:
 
     async def _recover(self) -> None:
         try:
-            while not await self._settled():
+            while not await self._settled():  # noqa: ASYNC110 - it waits for another server
                 await asyncio.sleep(RETRY)
         finally:
             self._recovery = None
@@ -200,7 +200,7 @@ class Appender:
             seen = await self._renew(report)
         except StoreUnavailable:
             return
-        held = seen.top is not None and seen.top >= top and seen.count >= count
+        held = seen.top is not None and seen.top >= top and seen.entries >= count
         if seen.flag is not Flag.OK or seen.epoch != epoch or not held:
             self.check()
 
@@ -221,10 +221,10 @@ class Appender:
             return await self._restore()
         if seen.epoch > log.epoch:
             return await self._adopt()
-        if self._flight and (seen.top, seen.count) == (self._flight.id, len(log.entries) + 1):
+        if self._flight and (seen.top, seen.entries) == (self._flight.id, len(log.entries) + 1):
             self._landed(self._flight)
             return True
-        if (seen.top, seen.count) == (log.top, len(log.entries)):
+        if (seen.top, seen.entries) == (log.top, len(log.entries)):
             return True
         return await self._restore()
 

@@ -49,7 +49,8 @@ class Connections:
 
     def make(self) -> AbstractConnection:
         """Return a new connection, not connected yet."""
-        return self._pool.make_connection()
+        connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
+        return connection
 
     async def ready(self, connection: AbstractConnection) -> None:
         """Take a connection into use; here is where a follower of masters would look."""
@@ -58,7 +59,7 @@ class Connections:
         """Ask the server who it is; raise `StoreUnavailable` if it cannot be reached."""
         connection = self.make()
         try:
-            await connection.connect()
+            await connection.connect()  # type: ignore[no-untyped-call]
             info = await _ask(connection, "INFO")
         except (RedisError, OSError) as error:
             raise StoreUnavailable(f"Redis cannot be reached: {type(error).__name__}") from error

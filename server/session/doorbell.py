@@ -66,7 +66,7 @@ class Doorbell:
         while True:
             connection = self._connect()
             try:
-                await connection.connect()
+                await connection.connect()  # type: ignore[no-untyped-call]
                 await self._connected(connection)
                 failures = 0
                 await self._serve(connection)

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from server.errors import Conflict, Draining, Gone, StoreUnavailable
-from server.events import Aborted, AbortReason, Cursor, decode, encode
+from server.events import Aborted, AbortReason, Cursor, decode_final, encode
 from server.session import snapshot
 from server.session.answers import Controlled, Flag, Shut
 from server.session.appender import Appender, Over
@@ -123,9 +123,7 @@ class Node:
             pause_ttl=_chosen(options.pause_ttl, rules.pause_ttl),
         )
 
-    async def _produce(
-        self, who: Identity, epoch: int, upstream: Upstream, request: Request
-    ) -> None:
+    async def _produce(self, who: Identity, epoch: int, upstream: Upstream, request: Request) -> None:
         follower = self._hub.begin(who, epoch)
         rules, sid = self.rules, who.sid
         appender = Appender(who, follower, self._store, self._hot, rules.lease, rules.grace)
@@ -184,7 +182,7 @@ class Node:
     async def control(self, sid: str, action: Action) -> dict[str, Any]:
         """Pause, resume or abort; asked twice, it answers twice the same."""
         result = await self._close(sid, action, _FINALS.get(action, b""))
-        final = decode(result.final) if result.final else None
+        final = decode_final(result.final) if result.final else None
         answer = {
             "id": str(result.cursor),
             "status": status_of(final),

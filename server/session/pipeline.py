@@ -129,7 +129,7 @@ class Pipeline:
     async def _reconnect(self) -> AbstractConnection:
         connection = self._connect()
         try:
-            await connection.connect()
+            await connection.connect()  # type: ignore[no-untyped-call]
             await self._connected(connection)
         except BaseException:
             await connection.disconnect(nowait=True)

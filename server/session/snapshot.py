@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from server.events import Content, Cursor, Done, FinalEvent, decode
+from server.events import Content, Cursor, Done, FinalEvent, decode, decode_final
 from server.session.answers import Meta, Read
 from server.session.log import Log
 from server.session.state import Report, Spec, status_of
@@ -43,10 +43,10 @@ def summary(sid: str, read: Read) -> dict[str, Any]:
     """Return the session object as far as its last entry shows it: no text, no usage."""
     assert read.meta is not None
     top = read.entries[-1] if read.entries else None
-    final = decode(top.lines[-1]) if top and top.final else None
+    final = decode_final(top.lines[-1]) if top and top.final else None
     cursor = Cursor(top.epoch, top.last) if top else Cursor(read.meta.epoch, 0)
     return _facts(sid, read.meta) | {
-        "status": status_of(final),  # type: ignore[arg-type]
+        "status": status_of(final),
         "epoch": cursor.epoch,
         "seq": cursor.seq,
     }
@@ -78,4 +78,4 @@ def _facts(sid: str, meta: Meta) -> dict[str, Any]:
 
 
 def _final(log: Log) -> FinalEvent | None:
-    return decode(log.lines[-1]) if log.closed else None  # type: ignore[return-value]
+    return decode_final(log.lines[-1]) if log.closed else None

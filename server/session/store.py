@@ -27,6 +27,7 @@ LIVE, RECENT, SECRET = "tw:live", "tw:recent", "tw:secret"
 INDEX_TTL = 7 * 24 * 3600
 PATIENCE = 2.0
 PAGE = 500
+START = Cursor(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +122,8 @@ class Store:
     async def renew(self, who: Identity, lease: float, now_ms: int, report: bytes = b"") -> Renewal:
         """Renew (or, with no lease, release) what `who` owns; see what Redis holds of it."""
         arguments = (who.owner, _ms(lease), _ms(who.spec.ttl), report)
-        index: tuple[Command, ...] = ()
-        if lease:
-            index = self._live(who.sid, now_ms + _ms(lease))
-        else:
-            index = (("ZREM", LIVE, who.sid),)
+        gone: tuple[Command, ...] = (("ZREM", LIVE, who.sid),)
+        index = self._live(who.sid, now_ms + _ms(lease)) if lease else gone
         reply = await self._script(
             "renew", who.sid, arguments, ring=bool(report), beside=index, patience=0
         )
@@ -138,9 +136,7 @@ class Store:
         reply = await self._script("control", sid, (gate or "", _ms(pause_ttl), final), ring=True)
         return answers.parse_controlled(reply)
 
-    async def restore(
-        self, who: Identity, entries: Sequence[Entry], lease: float, gate: str
-    ) -> Flag:
+    async def restore(self, who: Identity, entries: Sequence[Entry], lease: float, gate: str) -> Flag:
         """Write the whole log anew from its producer's memory; rings."""
         top = entries[-1]
         arguments: list[Any] = [
@@ -168,7 +164,7 @@ class Store:
         """Ring the control channel."""
         await self._pipeline.call(("PUBLISH", control_channel(sid), b""))
 
-    async def read(self, sid: str, top: Cursor = Cursor(0, 0)) -> Read:
+    async def read(self, sid: str, top: Cursor = START) -> Read:
         """Read the hash and every entry from `top` on (inclusive)."""
         entries: list[Entry] = []
         while True:
@@ -252,7 +248,8 @@ class Store:
                 replies = await self._pipeline.call(("EVALSHA", script.sha, *tail), *after)
                 if isinstance(replies[0], NoScriptError):
                     replies = await self._pipeline.call(("EVAL", script.source, *tail), *after)
-                return _checked(replies)[0]
+                answer: Sequence[Any] = _checked(replies)[0]
+                return answer
             except (StoreUnavailable, RedisError):
                 if loop.time() >= deadline:
                     raise

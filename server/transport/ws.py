@@ -55,6 +55,7 @@ class Socket:
         self._sink = RawSink(request)
         self._viewers: dict[str, Viewer] = {}
         self._watches: set[asyncio.Task[None]] = set()
+        self._over: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self._commands: dict[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {
             "start": self._start,
             "attach": self._attach,
@@ -65,20 +66,30 @@ class Socket:
         }
 
     async def serve(self, only: Seat | None) -> None:
-        """Answer messages until the socket closes."""
+        """Answer messages until the client closes, or there is nothing more to say."""
         if only is not None:
             self._join(only, merged=False, alone=True)
+        reading = asyncio.create_task(self._read())
         try:
-            async for message in self._ws:
-                if message.type is WSMsgType.TEXT:
-                    await self._answer(message.data)
-                elif message.type is WSMsgType.BINARY:
-                    self._refuse(None, BadJson("Frames are text, one JSON object each."))
+            await asyncio.wait((reading, self._over), return_when=asyncio.FIRST_COMPLETED)
         finally:
+            # The reader goes first: closing while it waits would skip the closing handshake.
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
             for watch in self._watches:
                 watch.cancel()
             for viewer in self._viewers.values():
                 viewer.leave()
+        if self._over.done():
+            ending = self._over.result()
+            await self._ws.close(code=_CLOSE[ending], message=ending.encode())
+
+    async def _read(self) -> None:
+        async for message in self._ws:
+            if message.type is WSMsgType.TEXT:
+                await self._answer(message.data)
+            elif message.type is WSMsgType.BINARY:
+                self._refuse(None, BadJson("Frames are text, one JSON object each."))
 
     async def _answer(self, text: str) -> None:
         ref: Any = None
@@ -149,10 +160,8 @@ class Socket:
             del self._viewers[sid]
         if ending is Ending.GONE and not alone:
             self._send({"session": sid, "type": "reset", "reason": "gone", "epoch": 0})
-        elif alone or ending is not Ending.FINAL:
-            if ending in (Ending.SLOW, Ending.LOST):
-                self._sink.abort()
-            await self._ws.close(code=_CLOSE[ending], message=ending.encode())
+        elif (alone or ending is not Ending.FINAL) and not self._over.done():
+            self._over.set_result(ending)
 
     async def _detach(self, message: dict[str, Any]) -> dict[str, Any]:
         sid = _sid(message)

@@ -1,0 +1,38 @@
+# Needs Python 3.11 or newer and make, nothing else.
+#   make run    serve on http://127.0.0.1:8080   (ARGS="--port 9000" for flags)
+#   make test   all checks and tests             (ARGS="-k resume" for pytest)
+
+PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 python3.11,\
+	$(shell $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
+VENV ?= .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --editable
+
+.PHONY: run test lint clean
+
+run: $(VENV)/.run
+	@exec $(BIN)/python run.py $(ARGS)
+
+test: lint
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "tokenwire needs Python 3.11 or newer" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: setup.cfg | $(BIN)/python
+	$(PIP) .
+	@touch $@
+
+$(VENV)/.test: setup.cfg | $(BIN)/python
+	$(PIP) '.[test]'
+	@touch $@ $(VENV)/.run

@@ -1,0 +1,112 @@
+"""A deterministic, seeded, rate-controlled text that needs no key.
+
+The request may choose `rate` (tokens a second, 0 for as fast as possible), `tokens`, `seed`,
+`reasoning` and `tool_call` (true to have some), and `fail` (truncated, error or stall).
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Iterator
+
+import msgspec
+
+from server.errors import UpstreamFailed, UpstreamRejected, UpstreamStall
+from server.events import Content, Done, Event, Reasoning, ToolCall
+from server.upstream import Request, Upstream
+
+_OPENINGS = ("A stream", "One log", "Every token", "A cursor", "The reader", "This answer")
+_VERBS = ("keeps", "carries", "resumes", "follows", "orders", "delivers", "survives")
+_OBJECTS = (
+    "its place", "each word once", "the whole story", "a broken wire", "two transports",
+    "what came before", "the next page", "a sleeping laptop",
+)  # fmt: skip
+_TURNS = ("and then", "while", "because", "so that", "even when", "until")
+_LEAST_SLEEP = 0.002
+
+
+class _Options(msgspec.Struct):
+    rate: float = 30.0
+    tokens: int | None = None
+    seed: int = 0
+    reasoning: bool = False
+    tool_call: bool = False
+    fail: str | None = None
+
+
+def demo(rate: float = 30.0) -> Upstream:
+    """Return the upstream; `rate` is what a request that names none gets."""
+
+    async def stream(request: Request) -> AsyncIterator[Event]:
+        options = _options(request, rate)
+        events = _script(request, options)
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        for place, event in enumerate(events):
+            # By the clock of the whole stream, so that what one sleep is late the next makes up for.
+            late = start + place / options.rate - loop.time() if options.rate else -1.0
+            if late >= _LEAST_SLEEP or place % 256 == 255:
+                await asyncio.sleep(max(late, 0.0))
+            yield event
+        if options.fail is not None:
+            await _fail(options.fail)
+            return
+        count = len(events)
+        yield Done(usage={"prompt_tokens": len(request.prompt.split()), "completion_tokens": count})
+
+    return stream
+
+
+def _options(request: Request, rate: float) -> _Options:
+    try:
+        options = msgspec.convert({"rate": rate, **request.parameters}, _Options)
+    except msgspec.ValidationError as error:
+        raise UpstreamRejected(f"demo: {error}") from None
+    if not (0 <= options.rate <= 1e6 and 0 <= (options.tokens or 0) <= 1_000_000):
+        raise UpstreamRejected("demo: `rate` and `tokens` go from 0 to a million.")
+    if options.fail not in (None, "truncated", "error", "stall"):
+        raise UpstreamRejected("demo: `fail` is one of truncated, error, stall.")
+    return options
+
+
+async def _fail(how: str) -> None:
+    if how == "error":
+        raise UpstreamFailed("The demo failed, as it was asked to.")
+    if how == "stall":
+        raise UpstreamStall("The demo stalled, as it was asked to.")
+
+
+def _script(request: Request, options: _Options) -> list[Event]:
+    dice = random.Random(f"{options.seed}|{request.prompt}")
+    events: list[Event] = []
+    if options.reasoning:
+        events += [Reasoning(word) for word in ("Let ", "me ", "think ", "it ", "over. ")]
+    if options.tool_call:
+        events.append(ToolCall(0, "call_demo", "search", ""))
+        events += [ToolCall(0, arguments=part) for part in ('{"query"', ':"', "streams", '"}')]
+    count = options.tokens if options.tokens is not None else 150
+    words = _words(request.prompt, dice)
+    events += [Content(next(words)) for _ in range(count)]
+    return events
+
+
+def _words(prompt: str, dice: random.Random) -> Iterator[str]:
+    topic = " ".join(prompt.split()[:8]) or "nothing at all"
+    yield from _pieces(f"You asked about **{topic}**. ")
+    while True:
+        for _ in range(dice.randint(2, 4)):
+            parts = (dice.choice(_OPENINGS), dice.choice(_VERBS), dice.choice(_OBJECTS))
+            sentence = " ".join(parts)
+            if dice.random() < 0.5:
+                tail = f"{dice.choice(_VERBS)} {dice.choice(_OBJECTS)}"
+                sentence += f" {dice.choice(_TURNS)} it {tail}"
+            yield from _pieces(sentence + ". ")
+        yield "\n\n"
+        if dice.random() < 0.4:
+            for _ in range(3):
+                yield from _pieces(f"- *{dice.choice(_VERBS)}* {dice.choice(_OBJECTS)}\n")
+            yield "\n"
+
+
+def _pieces(text: str) -> list[str]:
+    head, *words = text.split(" ")
+    return [head, *(f" {word}" for word in words if word)] if words else [head]
