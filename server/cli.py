@@ -48,6 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (SettingsError, StartError, embedded.EmbeddedError, TokenwireError) as error:
         print(f"tokenwire: {error}", file=sys.stderr)
         return 2 if isinstance(error, SettingsError) else 1
+    except TimeoutError:
+        print("tokenwire: stopped by force, since it did not come to its end", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
 
@@ -101,7 +104,7 @@ def _serve_all(settings: Settings, redis: str) -> int:
         port = held.getsockname()[1]
         env = {**os.environ, "REDIS_URL": settings.redis or ""}
         crew = workers.Crew(settings.workers, port, env, lambda: announce(port))
-        return asyncio.run(crew.run(settings.drain + 2 * LEFTOVER))
+        return asyncio.run(crew.run(settings.drain + 3 * LEFTOVER))
 
 
 async def _node(settings: Settings, announce: Callable[[int], None], shared: bool = False) -> int:
@@ -126,7 +129,8 @@ async def _node(settings: Settings, announce: Callable[[int], None], shared: boo
         announce(runner.addresses[0][1])
         await stop.wait()
     finally:
-        await runner.cleanup()
+        # Bounded, whatever hangs: who asked us to stop would sooner or later use force.
+        await asyncio.wait_for(runner.cleanup(), settings.drain + 2 * LEFTOVER)
     return 0
 
 

@@ -83,12 +83,47 @@ async def ws(
     url = server.url(f"/v1/sessions/{sid}/ws")
     async with http.ws_connect(url, params=query) as socket:
         async for message in socket:
-            yield _told(orjson.loads(message.data))
+            item = orjson.loads(message.data)
+            assert item.pop("session") == sid
+            yield _told(item)
 
 
 def _told(item: Item) -> Item:
     is_event = item["type"] not in ("session", "paused", "resumed", "reset", "moving", "ping")
     return item if is_event else {"type": item["type"], "facts": item}
+
+
+class Socket:
+    """A client of `/v1/ws` or of one session's socket: sends commands, keeps what it is sent."""
+
+    def __init__(self, ws: aiohttp.ClientWebSocketResponse) -> None:
+        self.ws = ws
+        self.items: list[Item] = []
+        self._refs = 0
+
+    async def next(self, timeout: float = 10.0) -> Item:
+        message = await self.ws.receive(timeout)
+        if message.type is not aiohttp.WSMsgType.TEXT:
+            raise EOFError(self.ws.close_code)
+        item = orjson.loads(message.data)
+        self.items.append(item)
+        return item
+
+    async def until(self, kind: str) -> Item:
+        """Return the first item of that kind, past or to come."""
+        while not (found := [item for item in self.items if item["type"] == kind]):
+            await self.next()
+        return found[0]
+
+    async def ask(self, kind: str, **fields: Any) -> Item:
+        self._refs += 1
+        await self.ws.send_str(orjson.dumps({"type": kind, "ref": self._refs} | fields).decode())
+        while (item := await self.next()).get("ref") != self._refs or item["type"] != "reply":
+            pass
+        return item
+
+    def events(self) -> list[Item]:
+        return [item for item in self.items if "id" in item and item["type"] not in ("reply", "session")]
 
 
 def is_event(item: Item) -> bool:

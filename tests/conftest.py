@@ -99,7 +99,9 @@ async def make_node(redis_server: RedisServer) -> AsyncIterator[MakeNode]:
     before = asyncio.all_tasks()
 
     async def make(upstreams=None, redis_url: str | None = None, **settings) -> Server:
-        chosen = {"redis": redis_url or redis_server.url, "linger": 1.0, "drain": 0.0} | settings
+        chosen = {"redis": redis_url or redis_server.url, "linger": 1.0, "drain": 0.0}
+        chosen |= {"model": next(iter(upstreams))} if upstreams else {}
+        chosen |= settings
         app = create_app(Settings(**chosen), upstreams=upstreams)
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1.0)
         await runner.setup()
@@ -111,7 +113,8 @@ async def make_node(redis_server: RedisServer) -> AsyncIterator[MakeNode]:
     yield make
     for runner in runners:
         await runner.cleanup()
-    left = [task for task in asyncio.all_tasks() - before if not task.done()]
+    here = asyncio.current_task()
+    left = [t for t in asyncio.all_tasks() - before if t is not here and not t.done()]
     assert left == []
 
 

@@ -51,13 +51,17 @@ class Read(NamedTuple):
 
 
 class Renewal(NamedTuple):
-    """What Redis holds of a session: its epoch, last entry, number of entries and of viewers."""
+    """What Redis holds of a session: its epoch, last entry, number of entries and of viewers.
+
+    `watched` says whether it has had any viewer at all.
+    """
 
     flag: Flag
     epoch: int = 0
     top: Cursor | None = None
     entries: int = 0
     viewers: int = 0
+    watched: bool = False
 
 
 class Controlled(NamedTuple):
@@ -120,9 +124,9 @@ def parse_renewal(reply: Sequence[bytes]) -> Renewal:
     flag = Flag(reply[0].decode())
     if flag is not Flag.OK:
         return Renewal(flag, int(reply[1]) if len(reply) > 1 else 0)
-    _, epoch, top, count, viewers = reply
+    _, epoch, top, count, viewers, nodes = reply
     cursor = Cursor.parse(top.decode()) if top else None
-    return Renewal(flag, int(epoch), cursor, int(count), int(viewers))
+    return Renewal(flag, int(epoch), cursor, int(count), int(viewers), int(nodes) > 0)
 
 
 def parse_controlled(reply: Sequence[bytes]) -> Controlled:

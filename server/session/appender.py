@@ -60,6 +60,7 @@ class Appender:
         self.moved = asyncio.Event()
         self.backlog = 0
         self.viewers = 0
+        self.watched = False
         self.healed = 0
         self._who = who
         self._follower = follower
@@ -189,7 +190,7 @@ class Appender:
         renewal = await self._store.renew(self._who, term, now_ms, report)
         if renewal.flag is Flag.OK:
             self._lease_until = asked + term
-            self.viewers = renewal.viewers
+            self.viewers, self.watched = renewal.viewers, renewal.watched
         return renewal
 
     async def renew(self, report: bytes = b"") -> None:
@@ -221,12 +222,19 @@ class Appender:
             return await self._restore()
         if seen.epoch > log.epoch:
             return await self._adopt()
-        if self._flight and (seen.top, seen.entries) == (self._flight.id, len(log.entries) + 1):
+        if self._flight and self._flight.id == seen.top and seen.entries == self._flight.ordinal:
             self._landed(self._flight)
             return True
         if (seen.top, seen.entries) == (log.top, len(log.entries)):
-            return True
+            return self._superseded() if log.closed else True
         return await self._restore()
+
+    def _superseded(self) -> bool:
+        """Drop what waits: the log is closed, and not by this producer unless it ended before."""
+        self._flight = None
+        self._pending.clear()
+        self.backlog = 0
+        return self._finished(Over.CLOSED)
 
     def _finished(self, why: Over) -> bool:
         self._end(why)
@@ -256,15 +264,12 @@ class Appender:
         log = self._tail.log
         if self._flight and final.first == self._flight.last + 1:
             self._landed(self._flight)
-        self._flight = None
-        self._pending.clear()
-        self.backlog = 0
+        self._superseded()
         if final.id != log.top and self._tail.absorb((final,)) is not Absorbed.GREW:
             below = Log(log.below(final.first))
             if below.absorb(final) is not Absorbed.GREW:
                 below = Log(read.entries)
             self._tail.replace(below, "closed")
         if len(read.entries) != len(self._tail.log.entries):
-            await self._restore()
-        self._end(Over.CLOSED)
+            return await self._restore()
         return True

@@ -93,7 +93,9 @@ class Doorbell:
     async def _ask(self, connection: AbstractConnection) -> None:
         while True:
             try:
-                verb, channel = await asyncio.wait_for(self._asks.get(), QUIET)
+                # Not wait_for: on Python 3.11 it may swallow a cancellation.
+                async with asyncio.timeout(QUIET):
+                    verb, channel = await self._asks.get()
                 await connection.send_command(verb, channel, check_health=False)
             except TimeoutError:
                 await connection.send_command("PING", check_health=False)

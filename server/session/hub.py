@@ -58,6 +58,8 @@ class Hub:
                 opening = self._opening[sid] = asyncio.create_task(self._open(sid))
                 opening.add_done_callback(lambda _: self._opening.pop(sid, None))
             follower = await asyncio.shield(opening)
+        if follower.meta is not None and follower.meta.gone:
+            raise Gone()
         follower.idle_since = asyncio.get_running_loop().time()
         return follower.tail
 

@@ -127,7 +127,6 @@ class Node:
         follower = self._hub.begin(who, epoch)
         rules, sid = self.rules, who.sid
         appender = Appender(who, follower, self._store, self._hot, rules.lease, rules.grace)
-        follower.learned = appender.learned
 
         async def orphaned() -> None:
             final = encode(Aborted(AbortReason.ORPHANED))
@@ -136,6 +135,13 @@ class Node:
         producer = self._producers[sid] = Producer(
             follower.tail, appender, who.spec, rules.bounds, self.name, orphaned
         )
+
+        def learned() -> None:
+            appender.learned()
+            if who.spec.orphan_ttl is not None:
+                self._spawn(producer.beat())
+
+        follower.learned = learned
         try:
             await producer.run(upstream, request, rules.linger)
         finally:

@@ -56,7 +56,6 @@ class Producer:
         self._reading: asyncio.Task[FinalEvent] | None = None
         self._held = self._tokens = self._bytes = 0
         self._alone_since: float | None = None
-        self._watched = False
         tail.turned = appender.moved.set
 
     async def run(self, upstream: Upstream, request: Request, linger: float) -> None:
@@ -152,8 +151,8 @@ class Producer:
         if ttl is None or self.appender.over.done():
             return
         if self.tail.viewers or self.appender.viewers:
-            self._alone_since, self._watched = None, True
-        elif self._alone_since is None and (ttl > 0 or self._watched):
+            self._alone_since = None
+        elif self._alone_since is None and (ttl > 0 or self.appender.watched):
             self._alone_since = now
         if self._alone_since is not None and now - self._alone_since >= ttl:
             await self._orphaned()

@@ -150,9 +150,9 @@ class Store:
         return Flag(reply[0].decode())
 
     async def attend(self, sid: str, node: str, viewers: int, lease: float, ttl: float) -> None:
-        """Say how many viewers this node has; with none left, ring."""
+        """Say how many viewers this node has; rings."""
         arguments = (node, viewers, _ms(lease), _ms(ttl))
-        await self._script("attend", sid, arguments, ring=viewers == 0)
+        await self._script("attend", sid, arguments, ring=True)
 
     async def wipe(self, sid: str, tombstone: float) -> Flag:
         """Delete a session for good; rings."""

@@ -64,7 +64,7 @@ def dense(log: Log, rules: Rules) -> bool:
 
 def closed(log: Log | None) -> bool:
     """Say whether the last entry ends the log."""
-    return bool(log) and bool(log[-1].final)
+    return bool(log and log[-1].final)
 
 
 def tombstone(meta: Meta | None, now: int) -> bool:
@@ -128,15 +128,13 @@ def claim(redis: Redis, epoch: int, lapsed: bool, now: int, rules: Rules) -> Ans
         return "CLOSED", redis
     if not lapsed:
         return "HELD", redis
-    final = redis.log[-1].final or "error"
-    if rules.incomplete_is_error and final == "done":
-        final = "error"
+    stranded = "" if rules.incomplete_is_error else redis.log[-1].final
     taken = meta._replace(owner="T", lease=-1)
     if not rules.atomic_claim:
         last = redis.log[-1]
         marker = Entry(epoch, last.last + 1, last.last, last.k + 1)
         return "OK", Redis(taken._replace(epoch=epoch), (*redis.log, marker))
-    return "OK", close(redis, taken, epoch, final, rules)
+    return "OK", close(redis, taken, epoch, stranded or "error", rules)
 
 
 def abort(redis: Redis, epoch: int, now: int, rules: Rules) -> Answer:

@@ -43,7 +43,7 @@ class Rules:
     """A `create` asked again by the same owner is answered OK; without: EXISTS."""
 
 
-AS_BRIEFED = Rules(
+FIRST_DRAFT = Rules(
     incomplete_is_error=False,
     restore_deadline=False,
     restore_never_shortens=False,

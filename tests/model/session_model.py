@@ -23,6 +23,8 @@ class Setup(NamedTuple):
     empties: bool = True
     resurrects: bool = False
     """Whether a replica that a failover passed over may still become Redis later."""
+    connections_survive: bool = True
+    """Whether a failover may go unnoticed, behind a proxy."""
     rollbacks: int = 0
     losses: int = 0
     crashes: int = 0
@@ -63,7 +65,7 @@ class State(NamedTuple):
     next_epoch: int = 1
     claiming: Entry | None = None
     aborting: int = 0
-    """0: not asked; 1: acknowledged, asks again; 2: has stopped asking; 3: was told that it is closed already."""
+    """0: not asked; 1: acknowledged, asks again; 2: has stopped; 3: was told CLOSED at once."""
     deleting: int = 0
     seen: Log = ()
     stale: tuple[Log, int] | None = None
@@ -100,6 +102,11 @@ def start(setup: Setup) -> State:
     return state._replace(redis=redis, producer=producer, next_epoch=2)
 
 
+def change(state: State, **changes: object) -> State:
+    """Return the state with its producer changed."""
+    return state._replace(producer=state.producer._replace(**changes))  # type: ignore[arg-type]
+
+
 def mint(state: State, rules: Rules) -> int:
     """Return a new epoch: above all there ever were, or only above what Redis now knows."""
     if rules.fresh_epochs:
@@ -132,6 +139,8 @@ def invariant(state: State, setup: Setup) -> str:
         return "the log goes on after its final event"
     if closed(log) and log[-1].final == "done" and log[-1].last != setup.last:
         return "done, but not whole"
+    if not setup.connections_survive and log != (state.redis.log or ()):
+        return "a hole, though no connection survived"
     return _misled(state, log)
 
 

@@ -14,4 +14,5 @@ for _, line in ipairs(redis.call('HVALS', KEYS[3])) do
   if tonumber(till) > clock then viewers = viewers + tonumber(count) end
 end
 local top = last()
-return { 'OK', held[1], top and top.id or '', text(redis.call('XLEN', log)), text(viewers) }
+return { 'OK', held[1], top and top.id or '', text(redis.call('XLEN', log)), text(viewers),
+  text(redis.call('HLEN', KEYS[3])) }
