@@ -28,8 +28,8 @@ BACKLOG = 1024  # connections waiting to be accepted, when all clients of a lost
 LEFTOVER = 5.0  # seconds for requests that are still there after every stream was told to end
 
 
-class StartError(RuntimeError):
-    """It cannot serve; the message is one line."""
+class Failure(RuntimeError):
+    """It cannot serve, or not stop as it should; the message is one line."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -45,12 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(as_toml(loaded))
             return 0
         return _serve(loaded.settings)
-    except (SettingsError, StartError, embedded.EmbeddedError, TokenwireError) as error:
+    except (SettingsError, Failure, embedded.EmbeddedError, TokenwireError) as error:
         print(f"tokenwire: {error}", file=sys.stderr)
         return 2 if isinstance(error, SettingsError) else 1
-    except TimeoutError:
-        print("tokenwire: stopped by force, since it did not come to its end", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         return 130
 
@@ -129,9 +126,16 @@ async def _node(settings: Settings, announce: Callable[[int], None], shared: boo
         announce(runner.addresses[0][1])
         await stop.wait()
     finally:
-        # Bounded, whatever hangs: who asked us to stop would sooner or later use force.
-        await asyncio.wait_for(runner.cleanup(), settings.drain + 2 * LEFTOVER)
+        await _clean_up(runner, settings.drain + 2 * LEFTOVER)
     return 0
+
+
+async def _clean_up(runner: web.AppRunner, seconds: float) -> None:
+    """Stop in good order, but not for ever: Valkey still wants its own good end."""
+    try:
+        await asyncio.wait_for(runner.cleanup(), seconds)
+    except TimeoutError:
+        raise Failure(f"still busy after {seconds:g} s; stopped by force") from None
 
 
 @contextmanager
@@ -142,7 +146,7 @@ def _listening(settings: Settings) -> Iterator[None]:
         known = error.errno is not None and error.errno > 0  # the resolver's are negative
         reason = os.strerror(error.errno or 0) if known else error.strerror
         place = f"{_in_url(settings.host)}:{settings.port}"
-        raise StartError(f"cannot listen on {place}: {reason}") from None
+        raise Failure(f"cannot listen on {place}: {reason}") from None
 
 
 def _in_url(host: str) -> str:

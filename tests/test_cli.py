@@ -17,6 +17,25 @@ import pytest
 from server.cli import main
 
 ROOT = Path(__file__).parent.parent
+RUN = str(ROOT / "run.py")
+HANGS = """
+import asyncio, sys
+import server.app
+from aiohttp import web
+from server import cli
+
+def create_app(settings):
+    async def hang(app):
+        await asyncio.Event().wait()
+
+    app = web.Application()
+    app.on_cleanup.append(hang)
+    return app
+
+server.app.create_app = create_app
+cli.LEFTOVER = 0.1
+sys.exit(cli.main())
+"""
 ALIASES = ("HOST", "PORT", "REDIS_URL", "OPENAI_BASE_URL", "OPENAI_API_KEY", "XDG_DATA_HOME")
 BANNER = re.compile(r"tokenwire: (http://127\.0\.0\.1:\d+) \(redis: (.+), model: demo\)\n")
 
@@ -28,7 +47,7 @@ def clean(tmp_path: Path) -> dict[str, str]:
 
 def run(tmp_path: Path, *arguments: str, **env: str) -> tuple[int, str, str]:
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(ROOT / "run.py"), *arguments],
+        [sys.executable, "-W", "error", RUN, *arguments],
         cwd=tmp_path,
         env=clean(tmp_path) | env,
         capture_output=True,
@@ -49,10 +68,10 @@ def alive(process: psutil.Process) -> bool:
 class Running:
     """A server that was started by `run.py`."""
 
-    def __init__(self, tmp_path: Path, *arguments: str) -> None:
+    def __init__(self, tmp_path: Path, *arguments: str, start: tuple[str, ...] = (RUN,)) -> None:
         self.process = psutil.Popen(
-            [sys.executable, "-W", "error", str(ROOT / "run.py"), "--port", "0", *arguments],
-            cwd=tmp_path,
+            [sys.executable, "-W", "error", *start, "--port", "0", *arguments],
+            cwd=ROOT,
             env=clean(tmp_path),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -70,7 +89,7 @@ class Running:
 
     def page(self) -> str:
         with urllib.request.urlopen(self.url, timeout=10) as answer:
-            return answer.read().decode()
+            return answer.read().decode().lower()
 
     def workers(self) -> set[psutil.Process]:
         children = [child for child in self.process.children() if alive(child)]
@@ -90,8 +109,8 @@ class Running:
 def serve(tmp_path):
     started: list[Running] = []
 
-    def make(*arguments: str) -> Running:
-        started.append(Running(tmp_path, *arguments))
+    def make(*arguments: str, **how: tuple[str, ...]) -> Running:
+        started.append(Running(tmp_path, *arguments, **how))
         return started[-1]
 
     yield make
@@ -193,8 +212,15 @@ def test_a_port_in_use_is_one_line_and_code_1(tmp_path, workers):
 def test_it_serves_the_page_and_stops_in_good_order(serve, tmp_path, number):
     running = serve()
     assert running.redis == "embedded"
-    assert "<html" in running.page()
+    assert running.page().startswith("<!doctype html>")
     assert running.end(number) == (0, "")
+    assert running.gone()
+    assert "ready to exit" in (tmp_path / "data" / "valkey" / "valkey.log").read_text()
+
+
+def test_what_hangs_does_not_keep_it_from_stopping(serve, tmp_path):
+    running = serve("--drain", "0", start=("-c", HANGS))
+    assert running.end() == (1, "tokenwire: still busy after 0.2 s; stopped by force\n")
     assert running.gone()
     assert "ready to exit" in (tmp_path / "data" / "valkey" / "valkey.log").read_text()
 
@@ -204,7 +230,7 @@ def test_a_killed_server_takes_its_valkey_along_and_finds_its_data_again(serve, 
     (valkey,) = first.family
     first.end(signal.SIGKILL)
     second = serve()
-    assert "<html" in second.page()
+    assert second.page().startswith("<!doctype html>")
     assert not alive(valkey)
     assert second.end()[0] == 0
 
@@ -213,7 +239,7 @@ def test_workers_share_a_port_and_a_crashed_one_is_replaced(serve):
     running = serve("--workers", "2")
     before = running.workers()
     assert len(before) == 2
-    assert "<html" in running.page()
+    assert running.page().startswith("<!doctype html>")
     victim = min(before, key=lambda worker: worker.pid)
     victim.kill()
     eventually(lambda: len(running.workers() - before) == 1)

@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 ENTRY_BYTES = 256 * 1024
 RETRY = 0.05
+FULL_RETRY = 0.5
 _FULL = Error(code="store_full", message="The store is full.", retryable=True)
 
 
@@ -179,7 +180,10 @@ class Appender:
         try:
             if self._full_since and boottime() - self._full_since > self._grace:
                 await self._store.control(self._who.sid, Gate.LIFT, final=encode(_FULL))
-            return await self._reconcile(await self._renew())
+            settled = await self._reconcile(await self._renew())
+            if settled and self._full_since and not self.over.done():
+                await asyncio.sleep(FULL_RETRY)
+            return settled
         except StoreUnavailable:
             return False
 

@@ -1,0 +1,50 @@
+"""Nodes as processes of their own, to be killed, stopped and drained."""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+from server.events import Content
+from server.upstream import Request
+from server.upstream.demo import demo
+from tests.clients import Server
+
+ROOT = Path(__file__).parent.parent
+
+
+class Process(Server):
+    """A node that `run.py` serves."""
+
+    process: asyncio.subprocess.Process
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    async def end(self) -> int:
+        if self.process.returncode is None:
+            self.signal(signal.SIGCONT)
+            self.signal(signal.SIGKILL)
+        return await self.process.wait()
+
+
+async def serve(redis_url: str, **flags: object) -> Process:
+    """Start a node on a free port and return it once it serves."""
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "run.py", "--port=0", f"--redis={redis_url}", *options,
+        cwd=ROOT, stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    assert process.stdout is not None
+    line = (await process.stdout.readline()).decode()
+    node = Process(int(line.split(" (")[0].rpartition(":")[2]))
+    node.process = process
+    return node
+
+
+async def demo_text(prompt: str, tokens: int) -> str:
+    """Return what the demo upstream says, to compare with."""
+    request = Request("demo", [{"role": "user", "content": prompt}], {"tokens": tokens, "rate": 0})
+    return "".join([e.content async for e in demo()(request) if isinstance(e, Content)])
