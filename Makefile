@@ -27,7 +27,7 @@ clean:
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "tokenwire needs Python 3.11 or newer" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -f $@; exit 1; }  # Debian has it in python3-venv
 
 $(VENV)/.run: setup.cfg | $(BIN)/python
 	$(PIP) .

@@ -13,14 +13,15 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import Any, NoReturn
-
-from aiohttp import web
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from server.errors import TokenwireError
 from server.ops import embedded, workers
 from server.settings import SETTINGS, Settings, SettingsError, flag, is_list, shown
 from server.sources import Loaded, as_toml, load
+
+if TYPE_CHECKING:
+    from aiohttp import web
 
 VERSION = "0.1.0"
 COMMANDS = ("serve", "check-config")
@@ -106,7 +107,9 @@ def _serve_all(settings: Settings, redis: str) -> int:
 
 async def _node(settings: Settings, announce: Callable[[int], None], shared: bool = False) -> int:
     """Serve until SIGTERM or SIGINT; `announce` gets the port once connections are accepted."""
-    # Not before it is needed: check-config and a parent of workers do without.
+    # Not before they are needed: check-config and a parent of workers do without.
+    from aiohttp import web
+
     from server.app import create_app
 
     stop = asyncio.Event()
@@ -130,7 +133,7 @@ async def _node(settings: Settings, announce: Callable[[int], None], shared: boo
     return 0
 
 
-async def _clean_up(runner: web.AppRunner, seconds: float) -> None:
+async def _clean_up(runner: "web.AppRunner", seconds: float) -> None:
     """Stop in good order, but not for ever: Valkey still wants its own good end."""
     try:
         await asyncio.wait_for(runner.cleanup(), seconds)

@@ -57,8 +57,8 @@ FRAMES = [
     ('{"ref":1,"type":"start"}', "invalid_request"),
     ('{"ref":1,"type":"attach"}', "not_found"),
     ('{"ref":1,"type":"pause","session":7}', "not_found"),
-    ('{"ref":1,"type":"abort","session":"%s"}' % UNKNOWN, "not_found"),
-    ('{"ref":1,"type":"detach","session":"%s"}' % UNKNOWN, "not_found"),
+    (f'{{"ref":1,"type":"abort","session":"{UNKNOWN}"}}', "not_found"),
+    (f'{{"ref":1,"type":"detach","session":"{UNKNOWN}"}}', "not_found"),
 ]
 
 

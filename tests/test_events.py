@@ -6,8 +6,19 @@ from hypothesis import strategies as st
 
 from server.errors import BadCursor
 from server.events import (
-    Aborted, AbortReason, Bytes, Content, Cursor, Done, Error, Merged, Reasoning, ToolCall, decode,
-    encode, merge,
+    Aborted,
+    AbortReason,
+    Bytes,
+    Content,
+    Cursor,
+    Done,
+    Error,
+    Merged,
+    Reasoning,
+    ToolCall,
+    decode,
+    encode,
+    merge,
 )  # fmt: skip
 
 EVENTS = {

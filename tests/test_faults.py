@@ -114,11 +114,12 @@ async def test_sigterm_sends_viewers_elsewhere_and_ends_what_ran(make_process, h
 
 async def test_redis_killed_without_persistence_is_healed_byte_for_byte(make_node, own_redis, http):
     nodes = [
-        await make_node({"paced": sources.paced}, redis_url=own_redis.url, lease=3.0)
-        for _ in range(2)
+        await make_node({"paced": sources.paced}, redis_url=own_redis.url, lease=3.0) for _ in range(2)
     ]
     names = [f"h{n}" for n in range(50)]
-    sids = [await start(http, nodes[n % 2], prompt=name, tokens=150, rate=50) for n, name in enumerate(names)]
+    sids = [
+        await start(http, nodes[n % 2], prompt=name, tokens=150, rate=50) for n, name in enumerate(names)
+    ]
     seen = [[] for _ in sids]
     readers = [
         asyncio.create_task(_follow(clients.sse(http, nodes[(n + n // 25) % 2], sid), seen[n]))

@@ -18,6 +18,7 @@ class Flag(StrEnum):
     HELD = "HELD"
     FENCED = "FENCED"
     MOVED = "MOVED"
+    LATE = "LATE"
     LOST = "LOST"
     GONE = "GONE"
     DELETED = "DELETED"
@@ -53,7 +54,7 @@ class Read(NamedTuple):
 class Renewal(NamedTuple):
     """What Redis holds of a session: its epoch, last entry, number of entries and of viewers.
 
-    `watched` says whether it has had any viewer at all.
+    `watched` says whether it has had any viewer at all, `now_ms` is Redis' clock.
     """
 
     flag: Flag
@@ -62,6 +63,7 @@ class Renewal(NamedTuple):
     entries: int = 0
     viewers: int = 0
     watched: bool = False
+    now_ms: int = 0
 
 
 class Controlled(NamedTuple):
@@ -124,9 +126,9 @@ def parse_renewal(reply: Sequence[bytes]) -> Renewal:
     flag = Flag(reply[0].decode())
     if flag is not Flag.OK:
         return Renewal(flag, int(reply[1]) if len(reply) > 1 else 0)
-    _, epoch, top, count, viewers, nodes = reply
+    _, epoch, top, count, viewers, nodes, now = reply
     cursor = Cursor.parse(top.decode()) if top else None
-    return Renewal(flag, int(epoch), cursor, int(count), int(viewers), int(nodes) > 0)
+    return Renewal(flag, int(epoch), cursor, int(count), int(viewers), int(nodes) > 0, int(now))
 
 
 def parse_controlled(reply: Sequence[bytes]) -> Controlled:

@@ -77,6 +77,7 @@ class Appender:
         self._full_since: float | None = None
         self._recovery: asyncio.Task[None] | None = None
         self._lease_until = boottime() + lease
+        self._lease_until_ms = int((time.time() + lease) * 1000)
         follower.heal = self.check
 
     def add(self, line: bytes, final: bool = False) -> None:
@@ -194,6 +195,7 @@ class Appender:
         renewal = await self._store.renew(self._who, term, now_ms, report)
         if renewal.flag is Flag.OK:
             self._lease_until = asked + term
+            self._lease_until_ms = renewal.now_ms + int(term * 1000)
             self.viewers, self.watched = renewal.viewers, renewal.watched
         return renewal
 
@@ -251,13 +253,19 @@ class Appender:
         tail = self._tail
         gate = f"{tail.gate} {int((time.time() + self._who.spec.pause_ttl) * 1000)}"
         flag = await self._store.restore(
-            self._who, tail.log.entries, self._lease, gate if tail.gate is not None else ""
+            self._who,
+            tail.log.entries,
+            self._lease,
+            gate if tail.gate is not None else "",
+            self._lease_until_ms,
         )
         if flag is Flag.OK:
             self.healed += 1
             return True
         if flag is Flag.FENCED:
             return self._finished(Over.FENCED)
+        if flag is Flag.LATE:
+            return self._finished(Over.LOST)
         return self._finished(Over.DELETED) if flag is Flag.DELETED else False
 
     async def _adopt(self) -> bool:

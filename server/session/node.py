@@ -6,6 +6,7 @@ nothing.
 
 import asyncio
 import logging
+import secrets
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -99,7 +100,9 @@ class Node:
         """Start a session; return whether it is new. Raise `Conflict`, `Gone` or `Draining`."""
         if self.draining:
             raise Draining()
-        who = Identity(sid, self.name, self._spec(request, options, principal), digest)
+        # The owner is this very call: it may ask again after a lost answer, a second call may not.
+        owner = f"{self.name}:{secrets.token_hex(4)}"
+        who = Identity(sid, owner, self._spec(request, options, principal), digest)
         flag, epoch = await self._store.create(who, self.rules.lease)
         if flag is Flag.CONFLICT:
             raise Conflict()

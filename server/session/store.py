@@ -136,12 +136,14 @@ class Store:
         reply = await self._script("control", sid, (gate or "", _ms(pause_ttl), final), ring=True)
         return answers.parse_controlled(reply)
 
-    async def restore(self, who: Identity, entries: Sequence[Entry], lease: float, gate: str) -> Flag:
-        """Write the whole log anew from its producer's memory; rings."""
+    async def restore(
+        self, who: Identity, entries: Sequence[Entry], lease: float, gate: str, until_ms: int
+    ) -> Flag:
+        """Write the whole log anew from its producer's memory, until `until_ms` of Redis' clock."""
         top = entries[-1]
         arguments: list[Any] = [
             who.owner, top.epoch, _ms(lease), _ms(who.spec.ttl),
-            msgspec.json.encode(who.spec), who.digest, gate, str(top.id),
+            msgspec.json.encode(who.spec), who.digest, gate, str(top.id), until_ms,
         ]  # fmt: skip
         for entry in entries:
             fields = (str(entry.id), *entry.fields())

@@ -13,6 +13,7 @@ if not top then
   return { 'GONE' }
 end
 local epoch = above(tonumber(held[1]), top)
-close(top, epoch, top.z or ARGV[2])
+-- Never a `done` that was stranded above a hole: the log would claim to be whole.
+close(top, epoch, ARGV[2])
 redis.call('HSET', meta, 'epoch', text(epoch), 'owner', ARGV[1], 'lease', '0')
 return { 'OK', text(epoch) }

@@ -1,14 +1,22 @@
 -- Rewrites a log that Redis lost, or that has a hole, from its producer's memory: the same ids, the
 -- same bytes. ARGV: owner, epoch, lease ms, ttl ms, spec, digest, gate or '', the last entry's id,
--- then each entry: how many arguments, id and fields.
+-- the deadline (Redis' clock: a call that arrives after the lease may meet a loss that hides who took
+-- over), then each entry: how many arguments, id and fields.
 local held = redis.call('HMGET', meta, 'epoch', 'owner', 'gone')
+if now() >= tonumber(ARGV[9]) then return { 'LATE' } end
 if held[3] then return { 'DELETED' } end
 if held[1] and held[2] ~= ARGV[1] then return { 'FENCED', held[1] } end
 if held[1] and tonumber(held[1]) > tonumber(ARGV[2]) then return { 'MOVED', held[1] } end
 local top = last()
+if top and top.epoch > tonumber(ARGV[2]) then return { 'MOVED', text(top.epoch) } end
 if top and top.z and top.id ~= ARGV[8] then return { 'MOVED', text(top.epoch) } end
+-- One that arrives a second time must not remove what was acknowledged since.
+local seq = tonumber(string.match(ARGV[8], '%d+$'))
+if held[1] and top and top.epoch == tonumber(ARGV[2]) and top.seq >= seq and dense(top) then
+  return { 'OK' }
+end
 redis.call('DEL', log)
-local at = 9
+local at = 10
 while at <= #ARGV do
   local count = tonumber(ARGV[at])
   redis.call('XADD', log, unpack(ARGV, at + 1, at + count))
