@@ -54,7 +54,8 @@ class Read(NamedTuple):
 class Renewal(NamedTuple):
     """What Redis holds of a session: its epoch, last entry, number of entries and of viewers.
 
-    `watched` says whether it has had any viewer at all, `now_ms` is Redis' clock.
+    `watched` says whether it has had any viewer at all, `now_ms` is Redis'
+    clock, `dense` says that the log has no hole.
     """
 
     flag: Flag
@@ -64,6 +65,7 @@ class Renewal(NamedTuple):
     viewers: int = 0
     watched: bool = False
     now_ms: int = 0
+    dense: bool = False
 
 
 class Controlled(NamedTuple):
@@ -126,9 +128,11 @@ def parse_renewal(reply: Sequence[bytes]) -> Renewal:
     flag = Flag(reply[0].decode())
     if flag is not Flag.OK:
         return Renewal(flag, int(reply[1]) if len(reply) > 1 else 0)
-    _, epoch, top, count, viewers, nodes, now = reply
+    _, epoch, top, count, viewers, nodes, now, dense = reply
     cursor = Cursor.parse(top.decode()) if top else None
-    return Renewal(flag, int(epoch), cursor, int(count), int(viewers), int(nodes) > 0, int(now))
+    return Renewal(
+        flag, int(epoch), cursor, int(count), int(viewers), int(nodes) > 0, int(now), dense == b"1"
+    )
 
 
 def parse_controlled(reply: Sequence[bytes]) -> Controlled:

@@ -46,7 +46,10 @@ class Over(StrEnum):
 
 
 class Appender:
-    """A session's writer; `over` resolves when it may write no more, `moved` is set on progress."""
+    """A session's writer; `over` resolves when it may write no more, `moved` is set on progress.
+
+    `report` goes with every renewal, so that no loss of Redis can swallow it.
+    """
 
     def __init__(
         self,
@@ -62,7 +65,7 @@ class Appender:
         self.backlog = 0
         self.viewers = 0
         self.watched = False
-        self.healed = 0
+        self.report = b""
         self._who = who
         self._follower = follower
         self._tail = follower.tail
@@ -188,28 +191,33 @@ class Appender:
         except StoreUnavailable:
             return False
 
-    async def _renew(self, report: bytes = b"", lease: float | None = None) -> Renewal:
+    async def _renew(self, lease: float | None = None) -> Renewal:
         asked = boottime()
         term = self._lease if lease is None else lease
         now_ms = int(time.time() * 1000)
-        renewal = await self._store.renew(self._who, term, now_ms, report)
+        renewal = await self._store.renew(self._who, term, now_ms, self.report)
         if renewal.flag is Flag.OK:
             self._lease_until = asked + term
             self._lease_until_ms = renewal.now_ms + int(term * 1000)
             self.viewers, self.watched = renewal.viewers, renewal.watched
         return renewal
 
-    async def renew(self, report: bytes = b"") -> None:
+    async def renew(self) -> None:
         """Renew the lease; start a check if Redis holds less than it should."""
         log = self._tail.log
         epoch, top, count = log.epoch, log.top, len(log.entries)
         try:
-            seen = await self._renew(report)
+            seen = await self._renew()
         except StoreUnavailable:
             return
-        held = seen.top is not None and seen.top >= top and seen.entries >= count
+        held = seen.dense and seen.top is not None and seen.top >= top and seen.entries >= count
         if seen.flag is not Flag.OK or seen.epoch != epoch or not held:
             self.check()
+
+    def stop(self) -> None:
+        """Settle no doubt any more."""
+        if self._recovery is not None:
+            self._recovery.cancel()
 
     async def release(self) -> None:
         """Give the lease back."""
@@ -260,12 +268,9 @@ class Appender:
             self._lease_until_ms,
         )
         if flag is Flag.OK:
-            self.healed += 1
             return True
         if flag is Flag.FENCED:
             return self._finished(Over.FENCED)
-        if flag is Flag.LATE:
-            return self._finished(Over.LOST)
         return self._finished(Over.DELETED) if flag is Flag.DELETED else False
 
     async def _adopt(self) -> bool:

@@ -22,7 +22,7 @@ from server.session.appender import Appender, Over
 from server.session.hub import Hub
 from server.session.pipeline import Pipeline
 from server.session.producer import Bounds, Producer
-from server.session.state import EFFECT, Action, Options, Report, Spec, status_of
+from server.session.state import EFFECT, Action, Gate, Options, Report, Spec, status_of
 from server.session.store import PATIENCE, Identity, Store
 from server.session.sweeper import sweep_for_ever
 from server.session.tail import Dialect, Ending, Sink, Tail, Viewer
@@ -79,6 +79,7 @@ class Node:
         self._hot = hot
         self._producers: dict[str, Producer] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        hot.reconnected = self._look_again
         self._spawn(self._beat())
         self._spawn(sweep_for_ever(store, name, 5 * rules.lease))
 
@@ -161,6 +162,10 @@ class Node:
             for outcome in await asyncio.gather(*beats, return_exceptions=True):
                 if isinstance(outcome, Exception) and not isinstance(outcome, StoreUnavailable):
                     log.error("a renewal failed", exc_info=outcome)
+
+    def _look_again(self) -> None:
+        for producer in self._producers.values():
+            producer.appender.check()
 
     async def seat(self, sid: str, after: Cursor | None) -> Seat:
         """Find where to read on after `after`; one that is ahead gets 2 s to become true."""
@@ -247,30 +252,57 @@ class Node:
         return snapshot.closing(report)
 
     async def _insist(self, sid: str) -> Report | None:
-        """Ask until the producer reports or its lease has lapsed; abort again if that was lost."""
+        """Ask until the producer reports; abort again if Redis lost that.
+
+        A producer without a lease, or a log that is gone, may come back while Redis may still roll
+        back or the producer heal: as long as a producer lingers.
+        """
         rounds = 0
+        absent_since: float | None = None
         while True:
             (read,) = await self._store.peek((sid,))
-            if read.meta is None or read.meta.gone:
+            meta, closed = read.meta, bool(read.entries) and read.entries[-1].final
+            if meta is not None and meta.gone:
                 return None
-            if read.meta.report:
-                return msgspec.json.decode(read.meta.report, type=Report)
-            if read.meta.lease <= 0:
+            if meta is not None and meta.report and closed:
+                return msgspec.json.decode(meta.report, type=Report)
+            now = asyncio.get_running_loop().time()
+            if meta is not None and meta.lease > 0:
+                absent_since = None
+            absent_since = absent_since or now
+            if now - absent_since > self.rules.linger + self.rules.lease:
                 return None
-            if read.entries and not read.entries[-1].final:
-                await self._close(sid, Action.ABORT, _FINALS[Action.ABORT])
+            if meta is not None and not closed:
+                await self._store.control(sid, Gate.LIFT, final=_FINALS[Action.ABORT])
             rounds += 1
             if rounds % 20 == 0:
                 await self._store.ring(sid)
             await asyncio.sleep(0.005 if rounds < 100 else 0.1)
 
     async def delete(self, sid: str) -> None:
-        """Abort if live, wait for the upstream to be closed, and wipe the log."""
-        await self.control(sid, Action.ABORT)
-        await self._store.wipe(sid, 5 * self.rules.lease)
+        """Abort if live, wait for the upstream to be closed, and wipe the log for good."""
+        # One that is gone just now its producer may be about to restore: the tombstone prevents that.
+        with suppress(Gone):
+            await self.control(sid, Action.ABORT)
+        await self._wipe(sid)
         if (follower := self._hub.followers.get(sid)) is not None:
             follower.tail.end(Ending.GONE)
             self._hub.close(sid)
+        self._spawn(self._keep_wiped(sid))
+
+    async def _wipe(self, sid: str) -> None:
+        await self._store.wipe(sid, self.rules.linger + 5 * self.rules.lease)
+
+    async def _keep_wiped(self, sid: str) -> None:
+        """Wipe again if Redis lost the tombstone, for as long as a producer could restore."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self.rules.linger + self.rules.lease
+        while loop.time() < until:
+            await asyncio.sleep(self.rules.lease / 3)
+            with suppress(StoreUnavailable):
+                (read,) = await self._store.peek((sid,))
+                if read.meta is None or not read.meta.gone:
+                    await self._wipe(sid)
 
     async def session(self, sid: str) -> dict[str, Any]:
         """Return the session object."""

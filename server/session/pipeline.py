@@ -61,10 +61,15 @@ class Call:
             self.replies.set_exception(StoreUnavailable())
 
 
+def _nobody() -> None:
+    """Be told, and do nothing."""
+
+
 class Pipeline:
     """A connection, its queue of jobs and the task that flies them.
 
-    `connect` makes a new connection, `connected` is awaited on it before it carries any job.
+    `connect` makes a new connection, `connected` is awaited on it before it carries any job, and
+    `reconnected` is called: what was acknowledged on the one before may be lost.
     """
 
     def __init__(
@@ -80,6 +85,7 @@ class Pipeline:
         self._task = asyncio.create_task(self._run(), name="redis-pipeline")
         self._failures = 0
         self.down_since: float | None = None
+        self.reconnected: Callable[[], None] = _nobody
 
     def submit(self, job: Job) -> None:
         """Queue a job for the next flight."""
@@ -135,6 +141,7 @@ class Pipeline:
             await connection.disconnect(nowait=True)
             raise
         self._connection = connection
+        self.reconnected()
         return connection
 
     async def _fail(self, flown: list[Job]) -> None:

@@ -65,12 +65,14 @@ class Producer:
             await asyncio.wait((self._reading, self.appender.over), return_when="FIRST_COMPLETED")
             await self._close()
             why = await self.appender.over
-            await self.appender.renew(msgspec.json.encode(self.closed.result()))
+            self.appender.report = msgspec.json.encode(self.closed.result())
+            await self.appender.renew()
             if why in (Over.WRITTEN, Over.CLOSED):
                 await asyncio.sleep(linger)
                 await self.appender.release()
         finally:
             self._reading.cancel()
+            self.appender.stop()
 
     async def _close(self) -> None:
         """Take the upstream's last word, or close its connection; say how long that took."""

@@ -70,14 +70,15 @@ def read_commands(sid: str, top: Cursor, count: int = PAGE) -> Sequence[Command]
     start = str(top) if top.epoch else "-"
     return (
         ("TIME",),
-        ("HMGET", meta, *answers.META_FIELDS),
         ("XRANGE", log, start, "+", "COUNT", count),
+        # After the log: an event appended behind a pause must not be read without its gate.
+        ("HMGET", meta, *answers.META_FIELDS),
     )
 
 
 def parse_read(replies: Sequence[Reply]) -> Read:
     """Read what `read_commands` got; raise `StoreUnavailable` if Redis refused."""
-    time, meta, rows = _checked(replies)
+    time, rows, meta = _checked(replies)
     return Read(answers.parse_meta(meta, answers.parse_time(time)), answers.parse_entries(rows))
 
 
@@ -124,9 +125,7 @@ class Store:
         arguments = (who.owner, _ms(lease), _ms(who.spec.ttl), report)
         gone: tuple[Command, ...] = (("ZREM", LIVE, who.sid),)
         index = self._live(who.sid, now_ms + _ms(lease)) if lease else gone
-        reply = await self._script(
-            "renew", who.sid, arguments, ring=bool(report), beside=index, patience=0
-        )
+        reply = await self._script("renew", who.sid, arguments, beside=index, patience=0)
         return answers.parse_renewal(reply)
 
     async def control(

@@ -44,18 +44,18 @@ class SSEParser:
     def feed(self, chunk: bytes) -> Iterator[Message]:
         """Yield what `chunk` completes; raise `UpstreamInvalid` at an event over the limit."""
         text = self._joined(chunk)
-        if not self._between_events or not text.endswith(b"\n\n") or b"\r" in text:
+        if not text:
+            return
+        if self._data or self._event or b"\r" in text or b"\n\n" not in text:
             yield from self._lines(text)
             return
-        for block in text[:-2].split(b"\n\n"):
+        blocks, _, rest = text.rpartition(b"\n\n")
+        for block in blocks.split(b"\n\n"):
             if block.startswith(_DATA) and b"\n" not in block and len(block) <= self._limit:
                 yield Message("message", block[6:], self._id)
             else:
                 yield from self._lines(block + b"\n\n")
-
-    @property
-    def _between_events(self) -> bool:
-        return not self._data and not self._event
+        yield from self._lines(rest)
 
     def _joined(self, chunk: bytes) -> bytes:
         if self._after_cr and chunk:

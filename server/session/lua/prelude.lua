@@ -34,17 +34,17 @@ end
 -- Removes what lies beyond the first hole; returns the dense prefix's head and number of entries.
 local function cut(top)
   if dense(top) then return top.head, top.k end
-  local head, count, from, broken = 0, 0, '-', false
+  local head, count, from, broken, ended = 0, 0, '-', false, false
   while true do
     local page = redis.call('XRANGE', log, from, '+', 'COUNT', 100)
     if #page == 0 then return head, count end
     for _, row in ipairs(page) do
       local found = entry(row)
-      broken = broken or found.f ~= head + 1 or found.k ~= count + 1
+      broken = broken or ended or found.f ~= head + 1 or found.k ~= count + 1
       if broken then
         redis.call('XDEL', log, found.id)
       else
-        head, count = found.head, count + 1
+        head, count, ended = found.head, count + 1, found.z
       end
       from = '(' .. found.id
     end

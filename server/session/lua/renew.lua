@@ -15,4 +15,5 @@ for _, line in ipairs(redis.call('HVALS', KEYS[3])) do
 end
 local top = last()
 return { 'OK', held[1], top and top.id or '', text(redis.call('XLEN', log)), text(viewers),
-  text(redis.call('HLEN', KEYS[3])), text(clock) }
+  text(redis.call('HLEN', KEYS[3])), text(clock),
+  (top and dense(top)) and '1' or '0' }

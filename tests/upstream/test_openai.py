@@ -1,0 +1,176 @@
+"""Rows U1-U13: what a model server may do, and what becomes of it, over real sockets."""
+
+import asyncio
+import time
+from contextlib import aclosing
+
+import pytest
+from aiohttp import web
+
+from server.errors import (
+    UpstreamFailed,
+    UpstreamInvalid,
+    UpstreamRateLimited,
+    UpstreamRejected,
+    UpstreamStall,
+    UpstreamTruncated,
+    UpstreamUnreachable,
+)  # fmt: skip
+from server.events import Content, Done, Reasoning, ToolCall
+from server.upstream import Request
+from server.upstream.openai import OpenAI, Server
+from tests.fake_upstream import expected_text, fake_app, stats_of
+
+KEY = "sk-very-secret"
+
+
+@pytest.fixture
+async def fake():
+    app = fake_app()
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1", stats_of(app)
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def client():
+    client = OpenAI(stall=0.3, first_token=1.0)
+    yield client
+    await client.aclose()
+
+
+def request(**parameters):
+    return Request("m", [{"role": "user", "content": "hi"}], parameters)
+
+
+async def drain(client, fake, **parameters):
+    upstream = client.upstream(Server(fake[0], KEY))
+    events = []
+    try:
+        async with aclosing(upstream(request(**parameters))) as stream:
+            async for event in stream:
+                events.append(event)
+    except UpstreamFailed as error:
+        return events, error
+    return events, None
+
+
+def text(events):
+    return "".join(e.content for e in events if isinstance(e, Content))
+
+
+@pytest.mark.parametrize("split", [0, 1, 2, 3, 7, 64])
+@pytest.mark.parametrize("script", ["whole", "no_done", "junk_after_done", "odd_chunks"])
+async def test_a_whole_stream_is_read_exactly(client, fake, split, script):
+    events, error = await drain(client, fake, seed="w", tokens=30, script=script, split=split)
+    assert error is None
+    assert text(events) == expected_text("w", 30)
+    assert isinstance(events[-1], Done)
+    assert (events[-1].usage is not None) == (script in ("whole", "no_done"))
+
+
+async def test_what_is_asked_for(client, fake):
+    await drain(client, fake, temperature=0.5, stream_options={"x": 1})
+    (body,) = fake[1]["bodies"]
+    assert body == {
+        "model": "m", "messages": [{"role": "user", "content": "hi"}], "temperature": 0.5,
+        "stream": True, "stream_options": {"x": 1, "include_usage": True},
+    }  # fmt: skip
+
+
+async def test_tool_calls_and_reasoning(client, fake):
+    events, _ = await drain(client, fake, tokens=0, script="tool_call")
+    assert events == [
+        ToolCall(0, "call_1", "search", '{"q":'), ToolCall(0, None, None, '"x"}'), Done("tool_calls"),
+    ]  # fmt: skip
+    events, _ = await drain(client, fake, tokens=0, script="reasoning")
+    assert events == [Reasoning("hm"), Reasoning("so"), Done("stop")]
+
+
+async def test_an_answer_that_is_not_streamed_is_taken_whole(client, fake):
+    events, error = await drain(client, fake, seed="p", script="plain")
+    assert (text(events), events[-1].finish_reason, error) == (expected_text("p", 20), "stop", None)
+
+
+FAILURES = {
+    "truncated": (UpstreamTruncated, 20),
+    "malformed": (UpstreamInvalid, 20),
+    "error": (UpstreamFailed, 20),
+    "giant": (UpstreamInvalid, 20),
+    "stall": (UpstreamStall, 20),
+    "zipped": (UpstreamInvalid, 0),
+    "redirect": (UpstreamRejected, 0),
+}
+
+
+@pytest.mark.parametrize("script", FAILURES)
+async def test_a_failure_is_typed_and_keeps_the_prefix(client, fake, script):
+    kind, tokens = FAILURES[script]
+    events, error = await drain(client, fake, seed="f", script=script)
+    assert type(error) is kind
+    assert "sk-" not in str(error) + repr(error)
+    assert text(events) == expected_text("f", tokens)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
+async def test_a_refusal_is_not_retried(client, fake, status):
+    _, error = await drain(client, fake, script="failing", status=status)
+    assert "sk-" not in str(error) + repr(error)
+    assert (type(error), error.upstream_status, error.retryable) == (UpstreamRejected, status, False)
+    assert fake[1]["requests"] == 1
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_overload_is_retried_before_the_first_token(client, fake, status):
+    script = {"script": "failing", "status": status, "failures": 2, "retry_after": 0}
+    events, error = await drain(client, fake, seed="o", **script)
+    assert (text(events), error, fake[1]["requests"]) == (expected_text("o", 20), None, 3)
+
+
+async def test_overload_that_lasts_says_when_to_come_back(client, fake):
+    _, error = await drain(client, fake, script="failing", status=429, retry_after=60)
+    assert (type(error), error.retry_after, fake[1]["requests"]) == (UpstreamRateLimited, 60.0, 1)
+    _, error = await drain(client, fake, script="failing", seed="2", status=503, retry_after=0)
+    assert (type(error), fake[1]["requests"]) == (UpstreamRateLimited, 4)
+
+
+async def test_a_server_error_is_not_retried(client, fake):
+    _, error = await drain(client, fake, script="failing", status=500)
+    assert (type(error), error.upstream_status, fake[1]["requests"]) == (UpstreamFailed, 500, 1)
+
+
+async def test_nobody_there(client):
+    _, error = await drain(client, ("http://127.0.0.1:1/v1",))
+    assert type(error) is UpstreamUnreachable
+    _, error = await drain(client, ("http://no-such-host.invalid/v1",))
+    assert type(error) is UpstreamUnreachable
+
+
+async def test_more_than_one_choice_is_refused_before_asking(client, fake):
+    _, error = await drain(client, fake, n=2)
+    assert (type(error), fake[1]["requests"]) == (UpstreamRejected, 0)
+
+
+@pytest.mark.parametrize("how", ["close", "cancel"])
+async def test_leaving_closes_the_connection_at_once(client, fake, how):
+    stream = client.upstream(Server(fake[0], KEY))(request(seed="c", tokens=10_000, rate=50))
+    await anext(stream)
+    waiting = asyncio.create_task(anext(stream))
+    await asyncio.sleep(0)
+    left = time.monotonic()
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    if how == "close":
+        await stream.aclose()
+    while not fake[1]["closed"]:
+        assert time.monotonic() - left < 1
+        await asyncio.sleep(0.005)
+    (record,) = fake[1]["closed"]
+    assert record["closed_by_peer"]
+    assert record["closed_at"] - left < 0.25
+
+
+def test_a_key_is_never_shown():
+    assert KEY not in repr(Server("http://x", KEY))
