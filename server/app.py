@@ -12,25 +12,25 @@ from aiohttp import web
 import server.transport.ws  # noqa: F401 - its routes join api's
 from server.errors import StoreUnavailable
 from server.session.connections import Connections
+from server.session.directory import Directory
 from server.session.doorbell import Doorbell
 from server.session.hub import Hub
-from server.session.node import Node, Rules
+from server.session.node import Node
 from server.session.pipeline import Pipeline
 from server.session.producer import Bounds
+from server.session.producers import Rules
 from server.session.scripts import load
 from server.session.store import Store
 from server.settings import Settings
 from server.transport import api, guard
 from server.transport.context import CONTEXT, Context
-from server.upstream import Upstream
+from server.upstream import Models, Route, Upstream
 from server.upstream.demo import demo
-from server.upstream.models import Models, Route
 from server.upstream.openai import OpenAI, Server
 
 log = logging.getLogger(__name__)
 
 SETTINGS = web.AppKey("settings", Settings)
-MODELS = web.AppKey("models", Models)
 _CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'none'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -68,14 +68,15 @@ async def _run_node(app: web.Application, upstreams: Mapping[str, Upstream]) -> 
     name = secrets.token_hex(6)
     rung: list[Hub] = []
     doorbell = Doorbell(connections.make, connections.ready, lambda c: rung[0].rung(c))
-    hub = Hub(store, calls, doorbell, name, settings.lease)
+    directory = Directory(calls)
+    hub = Hub(store, directory, calls, doorbell, name, settings.lease)
     rung.append(hub)
-    secret = settings.secret.encode() if settings.secret else await store.secret()
-    node = Node(name, store, hub, hot, rules(settings), secret)
+    secret = settings.secret.encode() if settings.secret else await directory.secret()
     client = OpenAI(settings.upstream_stall, settings.first_token)
     models = _models(settings, client, upstreams)
+    node = Node(name, models, store, directory, hub, hot, rules(settings), secret)
     app[CONTEXT] = Context(
-        node, models, settings.heartbeat, settings.redis_grace, settings.max_frame,
+        node, settings.heartbeat, settings.redis_grace, settings.max_frame,
         tuple(settings.allow_origin),
     )  # fmt: skip
     yield

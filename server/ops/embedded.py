@@ -171,7 +171,7 @@ def _answers(sock: Path, command: str) -> Iterator[str]:
 
 def _ask(sock: Path, command: str) -> str:
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(1.0)
+        client.settimeout(0.5)
         try:
             client.connect(str(sock))
             client.sendall(f"{command}\r\n".encode())

@@ -7,7 +7,6 @@ its lease, and only then goes on, restores what Redis lost, or learns that it wa
 
 import asyncio
 import logging
-import time
 from collections.abc import Sequence
 from enum import StrEnum
 
@@ -17,6 +16,7 @@ from server.errors import StoreUnavailable
 from server.events import Error, encode
 from server.session.answers import Flag, Renewal, Shut
 from server.session.follower import Follower
+from server.session.lease import Lease, boottime
 from server.session.log import Absorbed, Entry, Log
 from server.session.pipeline import Command, Pipeline, Reply
 from server.session.state import Gate
@@ -30,11 +30,6 @@ FULL_RETRY = 0.5
 _FULL = Error(code="store_full", message="The store is full.", retryable=True)
 
 
-def boottime() -> float:
-    """Return seconds that also pass while the machine sleeps."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
-
 class Over(StrEnum):
     """Why an appender may write no more."""
 
@@ -45,11 +40,11 @@ class Over(StrEnum):
     LOST = "lost"
 
 
-class Appender:
-    """A session's writer; `over` resolves when it may write no more, `moved` is set on progress.
+_REFUSED = {Flag.FENCED: Over.FENCED, Flag.DELETED: Over.DELETED}
 
-    `report` goes with every renewal, so that no loss of Redis can swallow it.
-    """
+
+class Appender:
+    """A session's writer; `over` resolves when it may write no more, `moved` is set on progress."""
 
     def __init__(
         self,
@@ -57,21 +52,18 @@ class Appender:
         follower: Follower,
         store: Store,
         pipeline: Pipeline,
-        lease: float,
+        lease: Lease,
         grace: float,
     ) -> None:
         self.over: asyncio.Future[Over] = asyncio.get_running_loop().create_future()
+        self.lease = lease
         self.moved = asyncio.Event()
         self.backlog = 0
-        self.viewers = 0
-        self.watched = False
-        self.report = b""
         self._who = who
         self._follower = follower
         self._tail = follower.tail
         self._store = store
         self._pipeline = pipeline
-        self._lease = lease
         self._grace = grace
         self._pending: list[bytes] = []
         self._final = False
@@ -79,8 +71,6 @@ class Appender:
         self._queued = self._airborne = False
         self._full_since: float | None = None
         self._recovery: asyncio.Task[None] | None = None
-        self._lease_until = boottime() + lease
-        self._lease_until_ms = int((time.time() + lease) * 1000)
         follower.heal = self.check
 
     def add(self, line: bytes, final: bool = False) -> None:
@@ -109,10 +99,8 @@ class Appender:
 
     def _load(self) -> Entry:
         count = size = 0
-        for line in self._pending:
-            count, size = count + 1, size + len(line)
-            if size >= ENTRY_BYTES:
-                break
+        while count < len(self._pending) and size < ENTRY_BYTES:
+            count, size = count + 1, size + len(self._pending[count])
         lines = tuple(self._pending[:count])
         del self._pending[:count]
         return self._tail.log.next(lines, final=self._final and not self._pending)
@@ -160,10 +148,8 @@ class Appender:
 
     def learned(self) -> None:
         """See whether somebody else has closed the log."""
-        if self._tail.log.closed and self._flight is None:
-            self._end(Over.CLOSED)
-        elif self._tail.log.closed:
-            self.check()
+        if self._tail.log.closed:
+            self._end(Over.CLOSED) if self._flight is None else self.check()
 
     def check(self) -> None:
         """Stop appending until it is plain where the log stands."""
@@ -184,30 +170,19 @@ class Appender:
         try:
             if self._full_since and boottime() - self._full_since > self._grace:
                 await self._store.control(self._who.sid, Gate.LIFT, final=encode(_FULL))
-            settled = await self._reconcile(await self._renew())
+            settled = await self._reconcile(await self.lease.renew())
             if settled and self._full_since and not self.over.done():
                 await asyncio.sleep(FULL_RETRY)
             return settled
         except StoreUnavailable:
             return False
 
-    async def _renew(self, lease: float | None = None) -> Renewal:
-        asked = boottime()
-        term = self._lease if lease is None else lease
-        now_ms = int(time.time() * 1000)
-        renewal = await self._store.renew(self._who, term, now_ms, self.report)
-        if renewal.flag is Flag.OK:
-            self._lease_until = asked + term
-            self._lease_until_ms = renewal.now_ms + int(term * 1000)
-            self.viewers, self.watched = renewal.viewers, renewal.watched
-        return renewal
-
     async def renew(self) -> None:
         """Renew the lease; start a check if Redis holds less than it should."""
         log = self._tail.log
         epoch, top, count = log.epoch, log.top, len(log.entries)
         try:
-            seen = await self._renew()
+            seen = await self.lease.renew()
         except StoreUnavailable:
             return
         held = seen.dense and seen.top is not None and seen.top >= top and seen.entries >= count
@@ -219,19 +194,10 @@ class Appender:
         if self._recovery is not None:
             self._recovery.cancel()
 
-    async def release(self) -> None:
-        """Give the lease back."""
-        try:
-            await self._renew(lease=0.0)
-        except StoreUnavailable:
-            logger.info("a lease is left to lapse")
-
     async def _reconcile(self, seen: Renewal) -> bool:
         log = self._tail.log
-        if seen.flag is Flag.DELETED:
-            return self._finished(Over.DELETED)
-        if seen.flag is Flag.FENCED:
-            return self._finished(Over.FENCED)
+        if seen.flag in _REFUSED:
+            return self._finished(_REFUSED[seen.flag])
         if seen.flag is Flag.GONE or seen.epoch < log.epoch:
             return await self._restore()
         if seen.epoch > log.epoch:
@@ -255,23 +221,16 @@ class Appender:
         return True
 
     async def _restore(self) -> bool:
-        # The lease is for liveness; but only while it runs can nobody have closed a log that was lost.
-        if boottime() >= self._lease_until:
+        # Only while the lease runs can nobody have closed a log that Redis lost.
+        if not self.lease.running:
             return self._finished(Over.LOST)
-        tail = self._tail
-        gate = f"{tail.gate} {int((time.time() + self._who.spec.pause_ttl) * 1000)}"
+        tail, lease = self._tail, self.lease
         flag = await self._store.restore(
-            self._who,
-            tail.log.entries,
-            self._lease,
-            gate if tail.gate is not None else "",
-            self._lease_until_ms,
+            self._who, tail.log.entries, lease.seconds, tail.gate, lease.until_ms
         )
-        if flag is Flag.OK:
-            return True
-        if flag is Flag.FENCED:
-            return self._finished(Over.FENCED)
-        return self._finished(Over.DELETED) if flag is Flag.DELETED else False
+        if flag in _REFUSED:
+            return self._finished(_REFUSED[flag])
+        return flag is Flag.OK
 
     async def _adopt(self) -> bool:
         """Take over the final event that somebody else wrote, and fill what Redis lost below it."""

@@ -17,7 +17,8 @@ from server.session.log import Absorbed, Entry, Log
 from server.session.pipeline import Command, Pipeline, Reply
 from server.session.state import Spec
 from server.session.store import PAGE, Store, parse_read, read_commands
-from server.session.tail import Ending, Tail
+from server.session.tail import Tail
+from server.session.viewer import Ending
 
 RECHECK = 1.0
 HEALING = 2.0

@@ -13,6 +13,7 @@ from typing import Any
 
 from server.errors import Gone, NotFound, StoreUnavailable
 from server.events import Error, encode
+from server.session.directory import Directory
 from server.session.doorbell import Doorbell
 from server.session.follower import Follower
 from server.session.log import Entry
@@ -35,10 +36,17 @@ class Hub:
     """The tails of one node by session id."""
 
     def __init__(
-        self, store: Store, pipeline: Pipeline, doorbell: Doorbell, node: str, lease: float
+        self,
+        store: Store,
+        directory: Directory,
+        pipeline: Pipeline,
+        doorbell: Doorbell,
+        node: str,
+        lease: float,
     ) -> None:
         self.followers: dict[str, Follower] = {}
         self._store = store
+        self._directory = directory
         self._pipeline = pipeline
         self._doorbell = doorbell
         self._node = node
@@ -82,7 +90,7 @@ class Hub:
 
     async def absent(self, sid: str) -> NotFound | Gone:
         """Return the error for a session that has no hash: never there, or there no more."""
-        return Gone() if await self._store.known(sid) else NotFound()
+        return Gone() if await self._directory.known(sid) else NotFound()
 
     def begin(self, who: Identity, epoch: int) -> Follower:
         """Open the tail of a session that starts here: nothing to read, its producer feeds it."""

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ReadOnlyError, RedisError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError
 
 from server.errors import StoreUnavailable
 
@@ -24,6 +24,16 @@ Reply = Any
 FLIGHT_TIMEOUT = 5.0
 FLIGHT_JOBS = 512
 BACKOFF = (0.02, 0.05, 0.1, 0.2, 0.5)
+
+
+def checked(replies: Sequence[Reply]) -> Sequence[Any]:
+    """Return the replies; raise `StoreUnavailable` if one is a refusal."""
+    for reply in replies:
+        if isinstance(reply, OutOfMemoryError):
+            raise StoreUnavailable("The store is full.")
+        if isinstance(reply, Exception):
+            raise StoreUnavailable() from reply
+    return replies
 
 
 class Job(Protocol):

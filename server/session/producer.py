@@ -65,11 +65,11 @@ class Producer:
             await asyncio.wait((self._reading, self.appender.over), return_when="FIRST_COMPLETED")
             await self._close()
             why = await self.appender.over
-            self.appender.report = msgspec.json.encode(self.closed.result())
+            self.appender.lease.report = msgspec.json.encode(self.closed.result())
             await self.appender.renew()
             if why in (Over.WRITTEN, Over.CLOSED):
                 await asyncio.sleep(linger)
-                await self.appender.release()
+                await self.appender.lease.release()
         finally:
             self._reading.cancel()
             self.appender.stop()
@@ -152,9 +152,9 @@ class Producer:
         ttl, now = self._spec.orphan_ttl, asyncio.get_running_loop().time()
         if ttl is None or self.appender.over.done():
             return
-        if self.tail.viewers or self.appender.viewers:
+        if self.tail.viewers or self.appender.lease.viewers:
             self._alone_since = None
-        elif self._alone_since is None and (ttl > 0 or self.appender.watched):
+        elif self._alone_since is None and (ttl > 0 or self.appender.lease.watched):
             self._alone_since = now
         if self._alone_since is not None and now - self._alone_since >= ttl:
             await self._orphaned()

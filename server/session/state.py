@@ -102,7 +102,6 @@ class Spec(msgspec.Struct, frozen=True):
 
     model: str
     created: int
-    principal: str
     conversation: str | None
     ttl: float
     orphan_ttl: float | None

@@ -2,29 +2,26 @@
 
 All keys of a session share one slot: `tw:{sid}:m` its hash, `tw:{sid}:l` its log, `tw:{sid}:v` its
 viewers by node; `tw:{sid}:n` rings when the log grew, `tw:{sid}:c` when anything else changed. Beside
-them `tw:live` (sessions by the end of their lease), `tw:recent` (by start) and `tw:secret`.
+them is the directory of all sessions.
 """
 
 import asyncio
-import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
+from redis.exceptions import NoScriptError, RedisError
 
 from server.errors import StoreUnavailable
 from server.events import Cursor
-from server.session import answers
+from server.session import answers, directory
 from server.session.answers import Controlled, Flag, Read, Renewal
 from server.session.log import Entry
-from server.session.pipeline import Command, Pipeline, Reply
+from server.session.pipeline import Command, Pipeline, Reply, checked
 from server.session.scripts import Script
 from server.session.state import Gate, Spec
 
-LIVE, RECENT, SECRET = "tw:live", "tw:recent", "tw:secret"
-INDEX_TTL = 7 * 24 * 3600
 PATIENCE = 2.0
 PAGE = 500
 START = Cursor(0, 0)
@@ -78,17 +75,8 @@ def read_commands(sid: str, top: Cursor, count: int = PAGE) -> Sequence[Command]
 
 def parse_read(replies: Sequence[Reply]) -> Read:
     """Read what `read_commands` got; raise `StoreUnavailable` if Redis refused."""
-    time, rows, meta = _checked(replies)
+    time, rows, meta = checked(replies)
     return Read(answers.parse_meta(meta, answers.parse_time(time)), answers.parse_entries(rows))
-
-
-def _checked(replies: Sequence[Reply]) -> Sequence[Any]:
-    for reply in replies:
-        if isinstance(reply, OutOfMemoryError):
-            raise StoreUnavailable("The store is full.")
-        if isinstance(reply, Exception):
-            raise StoreUnavailable() from reply
-    return replies
 
 
 class Store:
@@ -107,9 +95,8 @@ class Store:
         spec = msgspec.json.encode(who.spec)
         arguments = (who.owner, _ms(lease), _ms(who.spec.ttl), spec, who.digest)
         index: tuple[Command, ...] = (
-            ("ZADD", RECENT, who.spec.created, who.sid),
-            ("EXPIRE", RECENT, INDEX_TTL),
-            *self._live(who.sid, who.spec.created + _ms(lease)),
+            *directory.started(who.sid, who.spec.created),
+            *directory.live(who.sid, who.spec.created + _ms(lease)),
         )
         flag, *rest = await self._script("create", who.sid, arguments, beside=index)
         return Flag(flag.decode()), int(rest[0]) if rest else 0
@@ -123,8 +110,8 @@ class Store:
     async def renew(self, who: Identity, lease: float, now_ms: int, report: bytes = b"") -> Renewal:
         """Renew (or, with no lease, release) what `who` owns; see what Redis holds of it."""
         arguments = (who.owner, _ms(lease), _ms(who.spec.ttl), report)
-        gone: tuple[Command, ...] = (("ZREM", LIVE, who.sid),)
-        index = self._live(who.sid, now_ms + _ms(lease)) if lease else gone
+        gone: tuple[Command, ...] = (directory.ended(who.sid),)
+        index = directory.live(who.sid, now_ms + _ms(lease)) if lease else gone
         reply = await self._script("renew", who.sid, arguments, beside=index, patience=0)
         return answers.parse_renewal(reply)
 
@@ -136,13 +123,14 @@ class Store:
         return answers.parse_controlled(reply)
 
     async def restore(
-        self, who: Identity, entries: Sequence[Entry], lease: float, gate: str, until_ms: int
+        self, who: Identity, entries: Sequence[Entry], lease: float, gate: int | None, until_ms: int
     ) -> Flag:
         """Write the whole log anew from its producer's memory, until `until_ms` of Redis' clock."""
         top = entries[-1]
+        shut = "" if gate is None else f"{gate} {_ms(who.spec.pause_ttl)}"
         arguments: list[Any] = [
             who.owner, top.epoch, _ms(lease), _ms(who.spec.ttl),
-            msgspec.json.encode(who.spec), who.digest, gate, str(top.id), until_ms,
+            msgspec.json.encode(who.spec), who.digest, shut, str(top.id), until_ms,
         ]  # fmt: skip
         for entry in entries:
             fields = (str(entry.id), *entry.fields())
@@ -157,8 +145,9 @@ class Store:
 
     async def wipe(self, sid: str, tombstone: float) -> Flag:
         """Delete a session for good; rings."""
-        index: tuple[Command, ...] = (("ZREM", LIVE, sid), ("ZREM", RECENT, sid))
-        reply = await self._script("wipe", sid, (_ms(tombstone),), ring=True, beside=index)
+        reply = await self._script(
+            "wipe", sid, (_ms(tombstone),), ring=True, beside=(directory.ended(sid),)
+        )
         return Flag(reply[0].decode())
 
     async def ring(self, sid: str) -> None:
@@ -182,7 +171,7 @@ class Store:
             meta, log, _ = _keys(sid)
             commands.append(("HMGET", meta, *answers.META_FIELDS))
             commands.append(("XREVRANGE", log, "+", "-", "COUNT", 1))
-        time, *rest = _checked(await self._pipeline.call(*commands))
+        time, *rest = checked(await self._pipeline.call(*commands))
         now_ms = answers.parse_time(time)
         return [
             Read(answers.parse_meta(meta, now_ms), answers.parse_entries(rows))
@@ -191,42 +180,10 @@ class Store:
 
     async def viewers(self, sid: str) -> int:
         """Count the viewers of all nodes."""
-        time, lines = _checked(await self._pipeline.call(("TIME",), ("HVALS", _keys(sid)[2])))
+        time, lines = checked(await self._pipeline.call(("TIME",), ("HVALS", _keys(sid)[2])))
         now_ms = answers.parse_time(time)
         pairs = (line.split() for line in lines)
         return sum(int(count) for count, until in pairs if int(until) > now_ms)
-
-    async def now_ms(self) -> int:
-        """Return Redis' clock."""
-        return answers.parse_time(_checked(await self._pipeline.call(("TIME",)))[0])
-
-    async def recent(self, offset: int, count: int) -> list[str]:
-        """Return session ids, newest first."""
-        command = ("ZREVRANGE", RECENT, offset, offset + count - 1)
-        return [sid.decode() for sid in _checked(await self._pipeline.call(command))[0]]
-
-    async def known(self, sid: str) -> bool:
-        """Say whether there has been such a session of late."""
-        return _checked(await self._pipeline.call(("ZSCORE", RECENT, sid)))[0] is not None
-
-    async def lapsed(self, now_ms: int, count: int) -> list[str]:
-        """Return sessions whose lease seems to have lapsed, longest first."""
-        command = ("ZRANGEBYSCORE", LIVE, 0, now_ms, "LIMIT", 0, count)
-        return [sid.decode() for sid in _checked(await self._pipeline.call(command))[0]]
-
-    async def forget(self, sids: Iterable[str], started_before: int) -> None:
-        """Take sessions off the list of live ones, and old ones off the list of recent ones."""
-        removals = tuple(("ZREM", LIVE, sid) for sid in sids)
-        old = ("ZREMRANGEBYSCORE", RECENT, 0, started_before)
-        _checked(await self._pipeline.call(*removals, old))
-
-    async def secret(self) -> bytes:
-        """Return the secret that all nodes share, making it if there is none."""
-        mint = ("SET", SECRET, secrets.token_bytes(32), "NX", "EX", 30 * 24 * 3600)
-        return bytes(_checked(await self._pipeline.call(mint, ("GET", SECRET)))[1])
-
-    def _live(self, sid: str, until_ms: int) -> tuple[Command, ...]:
-        return (("ZADD", LIVE, until_ms, sid), ("EXPIRE", LIVE, INDEX_TTL))
 
     async def _script(
         self,
@@ -250,7 +207,7 @@ class Store:
                 if isinstance(replies[0], NoScriptError):
                     replies = await self._pipeline.call(("EVAL", script.source, *tail), *after)
                 # What goes beside may fail in a full Redis; the script itself is what counts.
-                answer: Sequence[Any] = _checked(replies[:1])[0]
+                answer: Sequence[Any] = checked(replies[:1])[0]
                 return answer
             except (StoreUnavailable, RedisError):
                 if loop.time() >= deadline:

@@ -1,151 +1,17 @@
-"""A tail: one session's log on one node, and the viewers that read it.
+"""A tail: one session's log on one node, its gate, and the viewers that read it.
 
-A viewer is a cursor on the tail, not a queue: history, live tokens, catching up and slow reading are
-the same step, "write what lies between my cursor and the limit". When the log grows the tail sweeps
-its viewers once; one whose socket is full goes on in a task of its own, at its own pace.
+When the log grows the tail sweeps its viewers once; the bytes are made once for all of them.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from enum import StrEnum
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
 
 from server.events import Cursor
 from server.session.answers import Shut
 from server.session.log import Absorbed, Entry, Log
+from server.session.viewer import Dialect, Encoding, Ending, Sink, Viewer
 
-PAGE_EVENTS = 512
 SLICE_VIEWERS = 500
-
-
-class Ending(StrEnum):
-    """Why a viewer's delivery ended."""
-
-    FINAL = "final"
-    GONE = "gone"
-    MOVING = "moving"
-    SLOW = "slow"
-    LOST = "lost"
-
-
-class Encoding(Protocol):
-    """One session's log in one wire format, encoded once and shared by its viewers."""
-
-    def slice(self, log: Log, start: int, stop: int) -> bytes:
-        """Return events `start + 1 … stop` as bytes."""
-
-    def notice(self, kind: str, facts: Mapping[str, Any]) -> bytes:
-        """Return a notice as bytes; empty where the format has none."""
-
-
-class Dialect(Protocol):
-    """A wire format: makes the encoding of one session's log. Equal dialects share an encoding."""
-
-    def encoding(self, sid: str) -> Encoding:
-        """Return a fresh encoding for a log."""
-
-
-class Sink(Protocol):
-    """Where a viewer's bytes go: a connection that takes whole pieces at once."""
-
-    def write(self, data: bytes) -> None:
-        """Take bytes without blocking; a sink that has lost its client ignores them."""
-
-    @property
-    def full(self) -> bool:
-        """Whether the client does not keep up."""
-
-    async def drain(self) -> None:
-        """Wait until the client has caught up; raise `ConnectionError` when it is gone."""
-
-
-class Viewer:
-    """One client's cursor on one tail; `ended` resolves when there is nothing more to deliver.
-
-    `held` stops this viewer alone; `frozen` stops it until the session is resumed, because its client
-    was told that the pause is in force.
-    """
-
-    __slots__ = (
-        "_catching_up",
-        "encoding",
-        "ended",
-        "frozen",
-        "held",
-        "position",
-        "sink",
-        "tail",
-        "timeout",
-    )
-
-    def __init__(self, tail: "Tail", encoding: Encoding, sink: Sink, timeout: float) -> None:
-        self.tail = tail
-        self.encoding = encoding
-        self.sink = sink
-        self.timeout = timeout
-        self.position = 0
-        self.held = False
-        self.frozen = False
-        self.ended: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
-        self._catching_up: asyncio.Task[None] | None = None
-
-    def push(self) -> None:
-        """Write what may be delivered now, unless the client is still busy with what came before."""
-        if self._catching_up is None and not self.ended.done():
-            self._write_pages()
-
-    def _write_pages(self) -> None:
-        tail = self.tail
-        while not self.still and self.position < (limit := tail.limit):
-            if self.sink.full:
-                self._catch_up()
-                return
-            stop = min(limit, self.position + PAGE_EVENTS)
-            self.sink.write(tail.slice(self.encoding, self.position, stop))
-            self.position = stop
-        if tail.log.closed and self.position == tail.log.head:
-            self.end(Ending.FINAL)
-
-    @property
-    def ready(self) -> bool:
-        """Whether a push would write something."""
-        idle = self._catching_up is None and not self.ended.done()
-        return idle and not self.still and self.position < self.tail.limit
-
-    @property
-    def still(self) -> bool:
-        """Whether nothing may be written, whatever the log holds."""
-        return self.held or self.frozen
-
-    def _catch_up(self) -> None:
-        self._catching_up = asyncio.create_task(self._drain())
-
-    async def _drain(self) -> None:
-        try:
-            async with asyncio.timeout(self.timeout):
-                await self.sink.drain()
-        except TimeoutError:
-            self.end(Ending.SLOW)
-        except (ConnectionError, OSError):
-            self.end(Ending.LOST)
-        self._catching_up = None
-        self.push()
-
-    def notify(self, kind: str, **facts: Any) -> None:
-        """Write a notice."""
-        if not self.ended.done() and (data := self.encoding.notice(kind, facts)):
-            self.sink.write(data)
-
-    def end(self, ending: Ending) -> None:
-        """Deliver nothing more."""
-        if not self.ended.done():
-            self.ended.set_result(ending)
-
-    def leave(self) -> None:
-        """Take the viewer off its tail."""
-        if self._catching_up is not None:
-            self._catching_up.cancel()
-        self.tail.leave(self)
 
 
 def _nobody() -> None:

@@ -35,12 +35,9 @@ def sid_from(request: web.Request) -> str:
 
 
 async def _start(request: web.Request, start: Start) -> tuple[str, bool]:
-    context = request.app[CONTEXT]
-    upstream, wanted = context.models.resolve(start.request)
-    key = request.headers.get("Idempotency-Key")
-    node = context.node
-    sid = bodies.new_sid() if key is None else bodies.sid_of(key, "", node.secret)
-    return sid, await node.start(sid, upstream, wanted, start.options, start.digest)
+    node, key = request.app[CONTEXT].node, request.headers.get("Idempotency-Key")
+    sid = bodies.new_sid() if key is None else bodies.sid_of(key, node.secret)
+    return sid, await node.start(sid, start.request, start.options, start.digest)
 
 
 async def _start_and_stream(request: web.Request, start: Start, form: Form) -> web.StreamResponse:
@@ -55,7 +52,7 @@ async def start_session(request: web.Request) -> web.StreamResponse:
     """Start a session, and stream it in the same response if a stream is asked for."""
     form = sse.form_of(request)
     context = request.app[CONTEXT]
-    start = bodies.start_of(await bodies.json_body(request), context.models.default)
+    start = bodies.start_of(await bodies.json_body(request), context.node.models.default)
     if form is not None:
         return await _start_and_stream(request, start, form)
     sid, new = await _start(request, start)
@@ -74,7 +71,7 @@ async def one_shot(request: web.Request) -> web.StreamResponse:
                 return web.Response(status=204)
             return await sse.deliver(request, seat, sse.ONE_SHOT, {"X-Session-Id": back[0]})
         query = {k: v for k, v in request.query.items() if k in ("prompt", "model")}
-        start = bodies.start_of(query, context.models.default)
+        start = bodies.start_of(query, context.node.models.default)
         return await _start_and_stream(request, start, sse.ONE_SHOT)
     except (StoreUnavailable, Draining):
         return await sse.come_back(request)
@@ -138,6 +135,6 @@ async def delete(request: web.Request) -> web.Response:
 @routes.get("/v1/models")
 async def models(request: web.Request) -> web.Response:
     """Say what may be asked for, in OpenAI's shape."""
-    names = request.app[CONTEXT].models.names
+    names = request.app[CONTEXT].node.models.names
     data = [{"id": name, "object": "model", "owned_by": "tokenwire"} for name in names]
     return answer({"object": "list", "data": data})

@@ -116,9 +116,9 @@ def new_sid() -> str:
     return secrets.token_urlsafe(24)
 
 
-def sid_of(key: str, principal: str, secret: bytes) -> str:
+def sid_of(key: str, secret: bytes) -> str:
     """Derive the id that an idempotency key stands for, the same on every node."""
     if not _KEY.fullmatch(key):
         raise InvalidRequest("An Idempotency-Key has 1 to 255 printable characters.")
-    mac = hmac.digest(secret, f"{principal}|{key}".encode(), "sha256")
+    mac = hmac.digest(secret, key.encode(), "sha256")
     return base64.urlsafe_b64encode(mac[:24]).decode()

@@ -1,11 +1,10 @@
-"""What handlers share: the node, the models, the settings they need."""
+"""What handlers share: the node, the settings they need."""
 
 from dataclasses import dataclass
 
 from aiohttp import web
 
 from server.session.node import Node
-from server.upstream.models import Models
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +12,6 @@ class Context:
     """One application's node and rules; times in seconds, sizes in bytes."""
 
     node: Node
-    models: Models
     heartbeat: float
     grace: float
     max_frame: int

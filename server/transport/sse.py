@@ -12,7 +12,7 @@ from aiohttp_sse import EventSourceResponse
 
 from server.errors import InvalidRequest
 from server.session.node import Seat
-from server.session.tail import Dialect, Ending, Viewer
+from server.session.viewer import Dialect, Ending, Viewer
 from server.transport.context import CONTEXT
 from server.transport.sink import ChunkSink, RawSink, tune
 from server.wire import native

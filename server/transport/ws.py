@@ -23,7 +23,7 @@ from server.errors import (
 from server.events import Cursor
 from server.session.node import Seat
 from server.session.state import Action
-from server.session.tail import Ending, Viewer
+from server.session.viewer import Ending, Viewer
 from server.transport import bodies
 from server.transport.api import routes, sid_from
 from server.transport.context import CONTEXT
@@ -49,8 +49,7 @@ class Socket:
     """
 
     def __init__(self, request: web.Request, ws: web.WebSocketResponse) -> None:
-        self._context = request.app[CONTEXT]
-        self._node = self._context.node
+        self._node = request.app[CONTEXT].node
         self._ws = ws
         self._sink = RawSink(request)
         self._viewers: dict[str, Viewer] = {}
@@ -121,11 +120,10 @@ class Socket:
         key = message.pop("idempotency_key", None)
         if key is not None and not isinstance(key, str):
             raise InvalidRequest("`idempotency_key` must be a string.")
-        context = self._context
-        start = bodies.start_of(message, context.models.default)
-        upstream, wanted = context.models.resolve(start.request)
-        sid = bodies.new_sid() if key is None else bodies.sid_of(key, "", self._node.secret)
-        new = await self._node.start(sid, upstream, wanted, start.options, start.digest)
+        node = self._node
+        start = bodies.start_of(message, node.models.default)
+        sid = bodies.new_sid() if key is None else bodies.sid_of(key, node.secret)
+        new = await node.start(sid, start.request, start.options, start.digest)
         self._join(await self._node.seat(sid, None))
         return {"session": sid, "new": new}
 

@@ -3,13 +3,14 @@
 The seam: an upstream is a callable that takes a `Request` and returns an async iterator of events.
 The last event it yields is final (`Done`, `Error` or `Aborted`); one that ends without is taken as
 broken off. It raises `UpstreamFailed` for what went wrong, and closes its connection when it is
-closed (`aclose`) or cancelled.
+closed (`aclose`) or cancelled. Which upstream serves a model is a matter of names: `Models`.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from server.errors import UnknownModel
 from server.events import Event
 
 
@@ -44,3 +45,34 @@ def _text(content: Any) -> str:
 
 
 Upstream = Callable[[Request], AsyncIterator[Event]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """An upstream, and the name by which it knows the model (None: the same)."""
+
+    upstream: Upstream
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """Routes by model name; `fallback` takes every name that they don't know."""
+
+    routes: Mapping[str, Route]
+    default: str
+    fallback: Upstream | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """Return the names that may be asked for."""
+        return sorted({*self.routes, self.default})
+
+    def resolve(self, request: Request) -> tuple[Upstream, Request]:
+        """Return the upstream for a request, and the request as it knows it; raise `UnknownModel`."""
+        route = self.routes.get(request.model)
+        if route is not None:
+            return route.upstream, replace(request, model=route.model or request.model)
+        if self.fallback is None:
+            raise UnknownModel()
+        return self.fallback, request

@@ -1,11 +1,10 @@
 """Server-sent events from bytes, cut anywhere (pure).
 
-The rules are WHATWG's, "9.2.6 Interpreting an event stream". Two additions: an event has a largest
-size, and the data stays bytes, which its reader decodes once. The usual stream, whole blocks of
-`data: …` and a blank line, costs one `split` for a chunk.
+The rules are WHATWG's ("Interpreting an event stream"), with three turns: a line and an event have
+a largest size, the data stays bytes (whoever reads it decodes it, once), and `retry` is ignored.
+The usual stream, `data: …` and a blank line, costs one `split` for all the events of a chunk.
 """
 
-import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -14,11 +13,10 @@ from server.errors import UpstreamInvalid
 MAX_EVENT = 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
 _DATA = b"data: "
-_LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
 class Message(NamedTuple):
-    """One dispatched event: its type, its data lines joined by LF, and the last id seen so far."""
+    """One dispatched event: its type, its data lines joined by LF, the last id seen so far."""
 
     event: str
     data: bytes
@@ -28,73 +26,88 @@ class Message(NamedTuple):
 class SSEParser:
     """An event stream in progress; feed it the bytes of one response, in order.
 
-    `limit` is the most bytes that one event may have.
+    `limit` is the most bytes that one line, or the data of one event, may have.
     """
 
     def __init__(self, limit: int = MAX_EVENT) -> None:
         self._limit = limit
-        self._rest = b""
+        self._open_line: list[bytes] = []
+        self._open_size = 0
         self._started = False
         self._after_cr = False
-        self._data: list[bytes] = []
-        self._size = 0
         self._event = ""
+        self._data: list[bytes] = []
+        self._data_size = 0
         self._id = ""
 
     def feed(self, chunk: bytes) -> Iterator[Message]:
-        """Yield what `chunk` completes; raise `UpstreamInvalid` at an event over the limit."""
-        text = self._joined(chunk)
-        if not text:
-            return
-        if self._data or self._event or b"\r" in text or b"\n\n" not in text:
-            yield from self._lines(text)
-            return
-        blocks, _, rest = text.rpartition(b"\n\n")
-        for block in blocks.split(b"\n\n"):
-            if block.startswith(_DATA) and b"\n" not in block and len(block) <= self._limit:
-                yield Message("message", block[6:], self._id)
-            else:
-                yield from self._lines(block + b"\n\n")
-        yield from self._lines(rest)
+        """Yield what `chunk` completes; exhaust it before the next call.
 
-    def _joined(self, chunk: bytes) -> bytes:
+        Raise `UpstreamInvalid` in the place of the first event that is over the limit.
+        """
         if self._after_cr and chunk:
-            # The line ended at the CR already; this LF belongs to it.
+            # The line ended with the CR; this LF is the second half of its CRLF.
             chunk, self._after_cr = chunk.removeprefix(b"\n"), False
-        text, self._rest = self._rest + chunk, b""
+        if b"\n" not in chunk and b"\r" not in chunk:
+            self._hold(chunk)
+            return
+        text = self._with_open_line(chunk)
+        yield from self._lines(text) if self._data or self._event else self._blocks(text)
+
+    def _hold(self, piece: bytes) -> None:
+        if piece:
+            self._open_line.append(piece)
+            self._open_size += len(piece)
+            self._check(self._open_size)
+
+    def _with_open_line(self, chunk: bytes) -> bytes:
+        text = b"".join([*self._open_line, chunk]) if self._open_line else chunk
+        self._open_line, self._open_size = [], 0
         if not self._started:
-            if len(text) < len(_BOM) and _BOM.startswith(text):
-                self._rest = text
-                return b""
             text, self._started = text.removeprefix(_BOM), True
+        if b"\r" in text:
+            self._after_cr = text.endswith(b"\r")
+            text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         return text
 
+    def _blocks(self, text: bytes) -> Iterator[Message]:
+        *blocks, rest = text.split(b"\n\n")
+        for block in blocks:
+            if block.startswith(_DATA) and b"\n" not in block:
+                self._check(len(block))
+                yield Message("message", block[len(_DATA) :], self._id)
+            else:
+                yield from self._lines(block + b"\n\n")
+        if rest:
+            yield from self._lines(rest)
+
     def _lines(self, text: bytes) -> Iterator[Message]:
-        *lines, self._rest = _LINE_END.split(text)
-        self._after_cr = text.endswith(b"\r")
+        *lines, rest = text.split(b"\n")
         for line in lines:
+            self._check(len(line))
             if line:
                 self._field(line)
-            elif self._data:
-                yield Message(self._event or "message", b"\n".join(self._data), self._id)
-                self._reset()
-            else:
-                self._reset()
-        if self._size + len(self._rest) > self._limit:
-            raise UpstreamInvalid("The model server sent an event that is too large.")
-
-    def _reset(self) -> None:
-        self._data, self._size, self._event = [], 0, ""
+            elif message := self._dispatch():
+                yield message
+        self._hold(rest)
 
     def _field(self, line: bytes) -> None:
         name, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if name == b"data":
-            self._size += len(value)
-            if self._size > self._limit:
-                raise UpstreamInvalid("The model server sent an event that is too large.")
+            self._data_size += len(value) + bool(self._data)
+            self._check(self._data_size)
             self._data.append(value)
         elif name == b"event":
             self._event = value.decode(errors="replace")
         elif name == b"id" and b"\0" not in value:
             self._id = value.decode(errors="replace")
+
+    def _dispatch(self) -> Message | None:
+        event, data = self._event or "message", self._data
+        self._event, self._data, self._data_size = "", [], 0
+        return Message(event, b"\n".join(data), self._id) if data else None
+
+    def _check(self, size: int) -> None:
+        if size > self._limit:
+            raise UpstreamInvalid("The model server sent an event over the size limit.")

@@ -1,5 +1,6 @@
 -- Rewrites a log that Redis lost, or that has a hole, from its producer's memory: the same ids, the
--- same bytes. ARGV: owner, epoch, lease ms, ttl ms, spec, digest, gate or '', the last entry's id,
+-- same bytes. ARGV: owner, epoch, lease ms, ttl ms, spec, digest, '<gate> <ms it
+-- lasts>' or '', the last entry's id,
 -- the deadline (Redis' clock: a call that arrives after the lease may meet a loss that hides who took
 -- over), then each entry: how many arguments, id and fields.
 local held = redis.call('HMGET', meta, 'epoch', 'owner', 'gone')
@@ -24,7 +25,10 @@ while at <= #ARGV do
 end
 redis.call('HSET', meta, 'epoch', ARGV[2], 'owner', ARGV[1], 'lease', text(now() + ARGV[3]),
   'spec', ARGV[5], 'digest', ARGV[6])
-if not held[1] and ARGV[7] ~= '' then redis.call('HSET', meta, 'gate', ARGV[7]) end
+if not held[1] and ARGV[7] ~= '' then
+  local gate, left = string.match(ARGV[7], '^(%d+) (%d+)$')
+  redis.call('HSET', meta, 'gate', gate .. ' ' .. text(now() + left))
+end
 redis.call('PEXPIRE', meta, ARGV[4])
 redis.call('PEXPIRE', log, ARGV[4])
 return { 'OK' }

@@ -1,0 +1,63 @@
+"""A producer's lease: granted by Redis' clock, trusted by this machine's.
+
+It is for liveness: who holds none is replaced. Safety is the epoch's; only healing a lost log also asks
+whether the lease still runs, since nobody else can have closed the log before.
+"""
+
+import logging
+import time
+
+from server.errors import StoreUnavailable
+from server.session.answers import Flag, Renewal
+from server.session.store import Identity, Store
+
+log = logging.getLogger(__name__)
+
+
+def boottime() -> float:
+    """Return seconds that also pass while the machine sleeps."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+class Lease:
+    """One producer's lease of `seconds`; what the last renewal told of the viewers of all nodes.
+
+    `report` goes with every renewal, so that no loss of Redis can swallow it. `until_ms` is the end by
+    Redis' clock.
+    """
+
+    def __init__(self, who: Identity, store: Store, seconds: float) -> None:
+        self.seconds = seconds
+        self.report = b""
+        self.viewers = 0
+        self.watched = False
+        self.until_ms = int((time.time() + seconds) * 1000)
+        self._who = who
+        self._store = store
+        self._until = boottime() + seconds
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs by a clock that also counts the machine's sleep."""
+        return boottime() < self._until
+
+    async def renew(self) -> Renewal:
+        """Renew, and return what Redis holds; raise `StoreUnavailable`."""
+        asked = boottime()
+        renewal = await self._store.renew(self._who, self.seconds, self._wall_ms(), self.report)
+        if renewal.flag is Flag.OK:
+            self._until = asked + self.seconds
+            self.until_ms = renewal.now_ms + int(self.seconds * 1000)
+            self.viewers, self.watched = renewal.viewers, renewal.watched
+        return renewal
+
+    async def release(self) -> None:
+        """Give the lease back, so that nobody waits for it to lapse."""
+        try:
+            await self._store.renew(self._who, 0.0, self._wall_ms(), self.report)
+        except StoreUnavailable:
+            log.info("a lease is left to lapse")
+
+    def _wall_ms(self) -> int:
+        # Only for the directory, whose sweep asks Redis' clock again.
+        return int(time.time() * 1000)

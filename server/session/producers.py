@@ -1,0 +1,146 @@
+"""A node's producers: they live here, not in a request, so that a client who leaves stops nothing."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from server.errors import StoreUnavailable
+from server.events import AbortReason
+from server.session.appender import Appender, Over
+from server.session.hub import Hub
+from server.session.lease import Lease
+from server.session.pipeline import Pipeline
+from server.session.producer import Bounds, Producer
+from server.session.store import Identity, Store
+from server.upstream import Request, Upstream
+
+log = logging.getLogger(__name__)
+
+LAST_WORD = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What holds for every session of a node unless its caller chose otherwise; times in seconds."""
+
+    lease: float
+    linger: float
+    ttl: float
+    hold_limit: int
+    pause_ttl: float
+    bounds: Bounds
+    send_timeout: float
+    grace: float
+
+
+class Tasks:
+    """Tasks that are kept, and whose failure is logged."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Run `work` in a task of its own."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, StoreUnavailable):
+            log.error("a task failed", exc_info=error)
+
+    async def aclose(self) -> None:
+        """Cancel and await them all."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+class Producers:
+    """The producers of one node by session id; `orphaned(sid)` ends one that nobody watches."""
+
+    def __init__(
+        self,
+        node: str,
+        store: Store,
+        hub: Hub,
+        hot: Pipeline,
+        rules: Rules,
+        tasks: Tasks,
+        orphaned: Callable[[str], Awaitable[None]],
+    ) -> None:
+        self._node = node
+        self._store = store
+        self._hub = hub
+        self._hot = hot
+        self._rules = rules
+        self._tasks = tasks
+        self._orphaned = orphaned
+        self._running: dict[str, Producer] = {}
+        hot.reconnected = self._look_again
+        tasks.spawn(self._beat())
+
+    def get(self, sid: str) -> Producer | None:
+        """Return the session's producer, if it is one of this node."""
+        return self._running.get(sid)
+
+    def begin(self, who: Identity, epoch: int, upstream: Upstream, request: Request) -> None:
+        """Run a new session."""
+        self._tasks.spawn(self._produce(who, epoch, upstream, request))
+
+    async def _produce(self, who: Identity, epoch: int, upstream: Upstream, request: Request) -> None:
+        follower, rules, sid = self._hub.begin(who, epoch), self._rules, who.sid
+        lease = Lease(who, self._store, rules.lease)
+        appender = Appender(who, follower, self._store, self._hot, lease, rules.grace)
+        producer = self._running[sid] = Producer(
+            follower.tail, appender, who.spec, rules.bounds, self._node, lambda: self._orphaned(sid)
+        )
+
+        def learned() -> None:
+            appender.learned()
+            if who.spec.orphan_ttl is not None:
+                self._tasks.spawn(producer.beat())
+
+        follower.learned = learned
+        try:
+            await producer.run(upstream, request, rules.linger)
+        finally:
+            del self._running[sid]
+            follower.heal = follower.learned = None
+            self._hub.follow(sid)
+            if appender.over.done() and appender.over.result() in (Over.FENCED, Over.LOST):
+                follower.reload()
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(self._rules.lease / 3)
+            beats = [producer.beat() for producer in self._running.values()]
+            for outcome in await asyncio.gather(*beats, return_exceptions=True):
+                if isinstance(outcome, Exception) and not isinstance(outcome, StoreUnavailable):
+                    log.error("a renewal failed", exc_info=outcome)
+
+    def _look_again(self) -> None:
+        for producer in self._running.values():
+            producer.appender.check()
+
+    async def drain(self, seconds: float) -> None:
+        """Let what runs end; after `seconds`, end it."""
+        running = [p.closed for p in self._running.values() if not p.closed.done()]
+        if running:
+            _, late = await asyncio.wait(running, timeout=seconds)
+            for producer in self._running.values():
+                if producer.closed in late:
+                    producer.stop(AbortReason.SHUTDOWN)
+            await asyncio.wait(running, timeout=LAST_WORD)
+        written = [p.appender.over for p in self._running.values()]
+        if written:
+            await asyncio.wait(written, timeout=LAST_WORD)
+
+    async def release(self) -> None:
+        """Give every lease back."""
+        leases = [producer.appender.lease for producer in self._running.values()]
+        await asyncio.gather(*(lease.release() for lease in leases), return_exceptions=True)
