@@ -1,6 +1,7 @@
 # Needs Python 3.11 or newer and make, nothing else.
 #   make run    serve on http://127.0.0.1:8080   (ARGS="--port 9000" for flags)
 #   make test   all checks and tests             (ARGS="-k resume" for pytest)
+#   make figures  what the core promises, measured (ARGS="pause abort" for some)
 
 PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 python3.11,\
 	$(shell $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
@@ -8,7 +9,10 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --editable
 
-.PHONY: run test lint clean
+figures: $(VENV)/.test
+	$(BIN)/python -m bench.figures $(ARGS)
+
+.PHONY: run test lint figures clean
 
 run: $(VENV)/.run
 	@exec $(BIN)/python run.py $(ARGS)

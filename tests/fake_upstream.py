@@ -1,7 +1,8 @@
 """An OpenAI-compatible model server that does as it is told, over real sockets.
 
 A request's `script` picks how the stream goes wrong (`SCRIPTS`); `tokens`, `rate` (a second, 0: at
-once), `seed` and `split` (bytes a write) shape it. `GET /stats` tells what became of each stream.
+once), `seed` and `split` (bytes a write) shape it; with
+`stamp`, a token is the moment it was sent. `GET /stats` tells what became of each stream.
 """
 
 import argparse
@@ -83,7 +84,8 @@ async def _stream(request: web.Request, body: dict[str, Any]) -> web.StreamRespo
         for place in range(count):
             if rate and (wait := start + place / rate - loop.time()) > 0:
                 await asyncio.sleep(wait)
-            await write(_chunk({"content": token(seed, place)}))
+            text = f"@{time.monotonic_ns()}@" if body.get("stamp") else token(seed, place)
+            await write(_chunk({"content": text}))
             record["sent"] = place + 1
         for part in TAILS[body.get("script", "whole")]:
             if part == b"stall":

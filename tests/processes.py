@@ -44,6 +44,16 @@ async def serve(redis_url: str, **flags: object) -> Process:
     return node
 
 
+async def spawn_upstream() -> tuple[asyncio.subprocess.Process, str]:
+    """Start the fake model server as a process; return it and its address."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.fake_upstream", cwd=ROOT, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    line = (await process.stdout.readline()).decode()
+    return process, line.split()[-1].removesuffix("/v1")
+
+
 async def demo_text(prompt: str, tokens: int) -> str:
     """Return what the demo upstream says, to compare with."""
     request = Request("demo", [{"role": "user", "content": prompt}], {"tokens": tokens, "rate": 0})

@@ -3,6 +3,7 @@
 import asyncio
 import time
 
+import aiohttp
 import pytest
 
 from tests import clients, sources
@@ -243,6 +244,17 @@ async def test_one_socket_carries_many_sessions(pair, http):
         )
         await ws.send_str('{"type":"ping","ref":"p"}')
         assert await socket.until("pong") == {"type": "pong", "ref": "p"}
+
+
+async def test_an_abort_on_the_sessions_own_socket_is_answered_before_the_close(pair, http, stepped):
+    sid = await start(http, pair[0])
+    async with http.ws_connect(pair[1].url(f"/v1/sessions/{sid}/ws")) as ws:
+        socket = Socket(ws)
+        reply = await socket.ask("abort", session=sid)
+        assert (reply["ok"], reply["status"], reply["upstream_closed"]) == (True, "aborted", True)
+        assert (await socket.until("aborted"))["reason"] == "user"
+        assert (await ws.receive(5)).type is aiohttp.WSMsgType.CLOSE
+        assert ws.close_code == 1000
 
 
 async def test_a_socket_of_one_finished_session_ends_with_1000(pair, http):

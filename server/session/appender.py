@@ -141,10 +141,11 @@ class Appender:
         if flight.final:
             self._end(Over.WRITTEN)
 
-    def _end(self, why: Over) -> None:
+    def _end(self, why: Over) -> bool:
         if not self.over.done():
             self.over.set_result(why)
             self.moved.set()
+        return True
 
     def learned(self) -> None:
         """See whether somebody else has closed the log."""
@@ -153,7 +154,7 @@ class Appender:
 
     def check(self) -> None:
         """Stop appending until it is plain where the log stands."""
-        if self._recovery is None:
+        if not self._recovery:
             self._recovery = asyncio.create_task(self._recover())
 
     async def _recover(self) -> None:
@@ -191,13 +192,13 @@ class Appender:
 
     def stop(self) -> None:
         """Settle no doubt any more."""
-        if self._recovery is not None:
+        if self._recovery:
             self._recovery.cancel()
 
     async def _reconcile(self, seen: Renewal) -> bool:
         log = self._tail.log
         if seen.flag in _REFUSED:
-            return self._finished(_REFUSED[seen.flag])
+            return self._end(_REFUSED[seen.flag])
         if seen.flag is Flag.GONE or seen.epoch < log.epoch:
             return await self._restore()
         if seen.epoch > log.epoch:
@@ -214,22 +215,18 @@ class Appender:
         self._flight = None
         self._pending.clear()
         self.backlog = 0
-        return self._finished(Over.CLOSED)
-
-    def _finished(self, why: Over) -> bool:
-        self._end(why)
-        return True
+        return self._end(Over.CLOSED)
 
     async def _restore(self) -> bool:
         # Only while the lease runs can nobody have closed a log that Redis lost.
         if not self.lease.running:
-            return self._finished(Over.LOST)
+            return self._end(Over.LOST)
         tail, lease = self._tail, self.lease
         flag = await self._store.restore(
             self._who, tail.log.entries, lease.seconds, tail.gate, lease.until_ms
         )
         if flag in _REFUSED:
-            return self._finished(_REFUSED[flag])
+            return self._end(_REFUSED[flag])
         return flag is Flag.OK
 
     async def _adopt(self) -> bool:

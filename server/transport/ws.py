@@ -55,6 +55,7 @@ class Socket:
         self._viewers: dict[str, Viewer] = {}
         self._watches: set[asyncio.Task[None]] = set()
         self._over: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        self._answering = asyncio.Lock()
         self._commands: dict[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {
             "start": self._start,
             "attach": self._attach,
@@ -71,6 +72,8 @@ class Socket:
         reading = asyncio.create_task(self._read())
         try:
             await asyncio.wait((reading, self._over), return_when=asyncio.FIRST_COMPLETED)
+            async with self._answering:  # who asked for the end is still told so
+                reading.cancel()
         finally:
             # The reader goes first: closing while it waits would skip the closing handshake.
             reading.cancel()
@@ -86,7 +89,8 @@ class Socket:
     async def _read(self) -> None:
         async for message in self._ws:
             if message.type is WSMsgType.TEXT:
-                await self._answer(message.data)
+                async with self._answering:
+                    await self._answer(message.data)
             elif message.type is WSMsgType.BINARY:
                 self._refuse(None, BadJson("Frames are text, one JSON object each."))
 

@@ -6,6 +6,7 @@ The request may choose `rate` (tokens a second, 0 for as fast as possible), `tok
 
 import asyncio
 import random
+import re
 from collections.abc import AsyncIterator, Iterator
 
 import msgspec
@@ -108,5 +109,4 @@ def _words(prompt: str, dice: random.Random) -> Iterator[str]:
 
 
 def _pieces(text: str) -> list[str]:
-    head, *words = text.split(" ")
-    return [head, *(f" {word}" for word in words if word)] if words else [head]
+    return re.findall(r"\S+\s*", text)

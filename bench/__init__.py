@@ -1,0 +1,1 @@
+"""Measurements: what the core promises, in figures."""
