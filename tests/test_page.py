@@ -1,5 +1,6 @@
 """The page in a real browser: what a person does with it, and that nothing is lost or complained of."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -25,12 +26,19 @@ async def page():
         assert complaints == []
 
 
+async def _shows(page, name: str, wanted) -> None:
+    """Wait until an element's text is as wanted; polled, since the page's policy forbids eval."""
+    async with asyncio.timeout(20):
+        while not wanted(await page.text_content(f"#{name}")):
+            await asyncio.sleep(0.02)
+
+
 async def _tokens(page, least: int) -> None:
-    await page.wait_for_function(f"+document.getElementById('count').textContent >= {least}")
+    await _shows(page, "count", lambda text: int(text) >= least)
 
 
 async def _status(page, status: str) -> None:
-    await page.wait_for_function(f"document.getElementById('status').textContent === '{status}'")
+    await _shows(page, "status", lambda text: text == status)
 
 
 async def _texts(page) -> tuple[str, str]:
@@ -71,8 +79,6 @@ async def test_abort_says_that_the_upstream_is_closed(page, make_node):
     await _tokens(page, 5)
     await page.click("#abort")
     await _status(page, "aborted")
-    await page.wait_for_function(
-        "document.getElementById('notices').textContent.includes('upstream closed in')"
-    )
+    await _shows(page, "notices", lambda text: "upstream closed in" in text)
     shown, held = await _texts(page)
     assert shown == held

@@ -36,7 +36,7 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
             response.headers["Allow"] = error.headers["Allow"]
         return response
     except ConnectionError:
-        raise
+        return web.Response(status=499)  # the client has left: nobody reads this
     except Exception:
         log.exception("a handler failed")
         return error_response(TokenwireError())
