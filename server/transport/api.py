@@ -34,6 +34,11 @@ def sid_from(request: web.Request) -> str:
     return sid
 
 
+def _location(request: web.Request, sid: str) -> str:
+    # Under whatever path this application is mounted.
+    return f"{request.path.partition('/v1/')[0]}/v1/sessions/{sid}"
+
+
 async def _start(request: web.Request, start: Start) -> tuple[str, bool]:
     node, key = request.app[CONTEXT].node, request.headers.get("Idempotency-Key")
     sid = bodies.new_sid() if key is None else bodies.sid_of(key, node.secret)
@@ -43,7 +48,7 @@ async def _start(request: web.Request, start: Start) -> tuple[str, bool]:
 async def _start_and_stream(request: web.Request, start: Start, form: Form) -> web.StreamResponse:
     sid, _ = await _start(request, start)
     seat = await request.app[CONTEXT].node.seat(sid, None)
-    headers = {"X-Session-Id": sid, "Location": f"/v1/sessions/{sid}"}
+    headers = {"X-Session-Id": sid, "Location": _location(request, sid)}
     return await sse.deliver(request, seat, form, headers)
 
 
@@ -56,7 +61,7 @@ async def start_session(request: web.Request) -> web.StreamResponse:
     if form is not None:
         return await _start_and_stream(request, start, form)
     sid, new = await _start(request, start)
-    location = {"Location": f"/v1/sessions/{sid}"}
+    location = {"Location": _location(request, sid)}
     return answer(await context.node.session(sid), 201 if new else 200, location)
 
 
