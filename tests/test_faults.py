@@ -74,6 +74,26 @@ async def test_a_frozen_producer_is_fenced_and_adds_nothing_when_it_wakes(make_p
         assert (await response.json())["seq"] == len(events)
 
 
+async def test_a_thawed_producer_does_not_bring_back_what_was_taken_over_and_lost(
+    make_process, redis_server, http
+):
+    frozen, other = await make_process(), await make_process()
+    sid = await start(http, frozen, prompt="b", rate=100, tokens=5000)
+    await collect(clients.sse(http, frozen, sid), count=10)
+    frozen.signal(signal.SIGSTOP)
+    events = await collect(clients.sse(http, other, sid))
+    assert events[-1]["code"] == "producer_lost"
+    client = redis_server.client()
+    client.flushall()
+    frozen.signal(signal.SIGCONT)
+    fresh = await start(http, frozen, prompt="b", tokens=5, rate=0)
+    assert (await collect(clients.sse(http, frozen, fresh)))[-1]["type"] == "done"
+    async with http.get(frozen.url(f"/v1/sessions/{sid}")) as response:
+        assert response.status == 404
+    assert client.exists(f"tw:{{{sid}}}:l") == 0
+    client.close()
+
+
 async def test_abort_through_another_node_closes_the_log_of_a_frozen_producer(make_process, http):
     frozen, other = await make_process(), await make_process()
     sid = await start(http, frozen, prompt="f", rate=100, tokens=2000)

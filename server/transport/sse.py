@@ -108,6 +108,8 @@ async def _until_ended(request: web.Request, viewer: Viewer, form: Form) -> Endi
         done, _ = await asyncio.wait((viewer.ended,), timeout=context.heartbeat)
         if done:
             return viewer.ended.result()
+        if request.transport is None:
+            return Ending.LOST  # without handler_cancellation nobody else would notice
         down = context.node.down_for
         if down > context.grace:
             return Ending.MOVING

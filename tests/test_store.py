@@ -1,0 +1,201 @@
+"""The store's contract, on each kind of server that this machine has."""
+
+import asyncio
+import time
+
+import pytest
+
+from server.events import Aborted, AbortReason, Content, Cursor, Done, encode
+from server.session.answers import Flag, parse_gate
+from server.session.connections import Connections
+from server.session.directory import Directory
+from server.session.log import Entry, Log
+from server.session.pipeline import Pipeline
+from server.session.scripts import load
+from server.session.state import Gate, Spec
+from server.session.store import Identity, Store, append_commands
+
+SID = "s" * 32
+SPEC = Spec(
+    model="m", created=int(time.time() * 1000), conversation=None, ttl=60.0, orphan_ttl=None,
+    hold_limit=0, pause_ttl=60.0,
+)  # fmt: skip
+ME, OTHER = (Identity(SID, owner, SPEC, "digest") for owner in ("me", "other"))
+ABORTED = encode(Aborted(AbortReason.USER))
+
+
+@pytest.fixture
+async def pipeline(each_redis):
+    connections = Connections(each_redis.url)
+    pipeline = Pipeline(connections.make, connections.ready)
+    pipeline.scripts = load((await connections.facts()).flags)
+    yield pipeline
+    await pipeline.aclose()
+
+
+@pytest.fixture
+async def store(pipeline):
+    return Store(pipeline, pipeline.scripts)
+
+
+class Writer:
+    """Appends as a producer does, and keeps what was acknowledged."""
+
+    def __init__(self, pipeline, epoch):
+        self.pipeline = pipeline
+        self.log = Log([Entry(epoch, 1, 1)])
+
+    async def append(self, *texts, final=False):
+        lines = [encode(Content(text)) for text in texts] + ([encode(Done())] if final else [])
+        entry = self.log.next(tuple(lines), final)
+        reply = (await self.pipeline.call(*append_commands(SID, entry)))[0]
+        if isinstance(reply, bytes):
+            self.log.absorb(entry)
+        return reply
+
+
+@pytest.fixture
+async def writer(pipeline, store):
+    flag, epoch = await store.create(ME, 1.0)
+    assert flag is Flag.OK
+    return Writer(pipeline, epoch)
+
+
+async def test_creating_twice(store, writer):
+    assert await store.create(ME, 1.0) == (Flag.OK, writer.log.epoch)
+    assert (await store.create(OTHER, 1.0))[0] is Flag.EXISTS
+    foreign = Identity(SID, "x", SPEC, "another digest")
+    assert (await store.create(foreign, 1.0))[0] is Flag.CONFLICT
+
+
+async def test_what_is_appended_is_read_back_from_any_cursor(store, writer):
+    await writer.append("a", "b")
+    await writer.append("c", final=True)
+    whole = (await store.read(SID)).entries
+    assert list(whole) == writer.log.entries
+    later = await store.read(SID, whole[1].id)
+    assert later.entries == whole[1:]
+
+
+async def test_an_append_may_be_sent_twice_and_lands_once(pipeline, store, writer):
+    entry = writer.log.next((encode(Content("a")),), final=False)
+    first = (await pipeline.call(*append_commands(SID, entry)))[0]
+    second = (await pipeline.call(*append_commands(SID, entry)))[0]
+    assert first == str(entry.id).encode()
+    assert isinstance(second, Exception)
+    assert len((await store.read(SID)).entries) == 2
+
+
+async def test_after_an_abort_nothing_can_be_added(store, writer):
+    await writer.append("a")
+    result = await store.control(SID, Gate.LIFT, final=ABORTED)
+    assert (result.flag, result.cursor.seq, result.final) == (Flag.OK, 2, ABORTED)
+    assert isinstance(await writer.append("b"), Exception)
+    again = await store.control(SID, Gate.LIFT, final=ABORTED)
+    assert (again.flag, again.cursor) == (Flag.CLOSED, result.cursor)
+    seen = await store.renew(ME, 1.0, 0)
+    assert (seen.flag, seen.epoch) == (Flag.OK, result.cursor.epoch)
+
+
+async def test_pausing_twice_keeps_the_first_gate(store, writer, pipeline):
+    await writer.append("a", "b")
+    assert (await store.control(SID, Gate.SHUT, 60)).gate == 2
+    await writer.append("c")
+    assert (await store.control(SID, Gate.SHUT, 60)).gate == 2
+    reply = (await pipeline.call(*append_commands(SID, writer.log.next((b"{}",), False))))[2]
+    assert parse_gate(reply, 0).seq == 2
+    assert (await store.control(SID, Gate.LIFT)).gate is None
+    assert (await store.control(SID, Gate.LIFT)).gate is None
+
+
+async def test_a_held_lease_is_not_taken_and_a_lapsed_one_ends_the_log(store, writer):
+    await writer.append("a")
+    final = b'{"type":"error","code":"x","message":"","retryable":true}'
+    assert await store.claim(SID, "other", final, 60) is Flag.HELD
+    await store.renew(ME, 0.0, 0)
+    assert await store.claim(SID, "other", final, 60) is Flag.OK
+    assert await store.claim(SID, "third", final, 60) is Flag.CLOSED
+    assert (await store.renew(ME, 1.0, 0)).flag is Flag.FENCED
+    assert isinstance(await writer.append("b"), Exception)
+    log = Log((await store.read(SID)).entries)
+    assert (log.head, log.closed, log.lines[-1]) == (2, True, final)
+
+
+async def test_a_lost_log_is_restored_and_only_by_its_owner(store, writer, each_redis):
+    await writer.append("a")
+    await writer.append("b")
+    until = (await store.renew(ME, 5.0, 0)).now_ms + 5000
+    client = each_redis.client()
+    client.flushall()
+    assert (await store.renew(ME, 1.0, 0)).flag is Flag.GONE
+    entries = writer.log.entries
+    assert await store.restore(ME, entries, 1.0, 1, until) is Flag.OK
+    read = await store.read(SID)
+    assert (list(read.entries), read.meta.gate.seq) == (entries, 1)
+    assert await store.restore(OTHER, entries, 1.0, None, until) is Flag.FENCED
+    assert await store.restore(ME, entries, 1.0, None, 1) is Flag.LATE
+    client.close()
+
+
+async def test_a_restore_that_comes_twice_takes_nothing_away(store, writer):
+    await writer.append("a")
+    until = (await store.renew(ME, 5.0, 0)).now_ms + 5000
+    before = list(writer.log.entries)
+    await writer.append("b")
+    assert await store.restore(ME, before, 1.0, None, until) is Flag.OK
+    assert list((await store.read(SID)).entries) == writer.log.entries
+
+
+async def test_a_hole_is_seen_and_cut_by_who_closes(store, writer, each_redis):
+    for text in ("a", "b", "c"):
+        await writer.append(text)
+    client = each_redis.client()
+    client.xdel(f"tw:{{{SID}}}:l", str(writer.log.entries[2].id))
+    client.close()
+    assert (await store.renew(ME, 1.0, 0)).dense is False
+    result = await store.control(SID, Gate.LIFT, final=ABORTED)
+    log = Log((await store.read(SID)).entries)
+    assert (result.cursor.seq, log.head, log.closed) == (2, 2, True)
+
+
+async def test_a_wiped_session_stays_wiped(store, writer):
+    await writer.append("a")
+    until = (await store.renew(ME, 5.0, 0)).now_ms + 5000
+    await store.wipe(SID, 60)
+    assert (await store.renew(ME, 1.0, 0)).flag is Flag.DELETED
+    assert await store.restore(ME, writer.log.entries, 1.0, None, until) is Flag.DELETED
+    assert (await store.control(SID, Gate.LIFT)).flag is Flag.DELETED
+    assert (await store.create(ME, 1.0))[0] is Flag.GONE
+
+
+async def test_an_epoch_is_never_minted_twice(store, writer):
+    epochs = [writer.log.epoch]
+    for _ in range(3):
+        await store.wipe(SID, 0.001)
+        await asyncio.sleep(0.005)
+        epochs.append((await store.create(ME, 1.0))[1])
+        epochs.append((await store.control(SID, Gate.LIFT, final=ABORTED)).cursor.epoch)
+    assert epochs == sorted(set(epochs))
+
+
+async def test_the_directory_finds_what_lapsed_and_what_is_recent(pipeline, store, writer):
+    directory = Directory(pipeline)
+    now = await directory.now_ms()
+    assert await directory.recent(0, 10) == [SID]
+    assert await directory.known(SID)
+    assert not await directory.known("x" * 32)
+    assert await directory.lapsed(now - 60_000, 10) == []
+    assert await directory.lapsed(now + 5000, 10) == [SID]
+    await directory.forget([SID], 0)
+    assert await directory.lapsed(now + 5000, 10) == []
+    assert await directory.secret() == await directory.secret()
+
+
+async def test_viewers_of_all_nodes_are_counted(store, writer):
+    await store.attend(SID, "a", 2, 5.0, 60.0)
+    await store.attend(SID, "b", 3, 5.0, 60.0)
+    await store.attend(SID, "b", 1, 5.0, 60.0)
+    assert await store.viewers(SID) == 3
+    seen = await store.renew(ME, 1.0, 0)
+    assert (seen.viewers, seen.watched) == (3, True)
+    assert seen.top == Cursor(writer.log.epoch, 0)
