@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass
 
 import msgspec
@@ -81,8 +81,9 @@ class Producer:
         asked = loop.time()
         stopped = not self._reading.done()
         self._reading.cancel()
-        with suppress(asyncio.CancelledError):
-            self.appender.add(encode(await self._reading), final=True)
+        await asyncio.wait((self._reading,))
+        if not self._reading.cancelled():
+            self.appender.add(encode(self._reading.result()), final=True)
         now = loop.time()
         timings = {"duration_ms": round((now - self._started) * 1000, 1)}
         if self._first is not None:
