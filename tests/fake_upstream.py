@@ -1,14 +1,16 @@
 """An OpenAI-compatible model server that does as it is told, over real sockets.
 
 A request's `script` picks how the stream goes wrong (`SCRIPTS`); `tokens`, `rate` (a second, 0: at
-once), `seed` and `split` (bytes a write) shape it; with
-`stamp`, a token is the moment it was sent. `GET /stats` tells what became of each stream.
+once), `seed`, `head_after` and `first_after` (seconds), `split` (bytes a write), `newline` and `bom`
+shape it; with `stamp`, a token is the moment it was sent. `GET /stats` tells what became of each
+stream: tokens sent, whether the peer closed it, and when (monotonic seconds, epoch milliseconds).
 """
 
 import argparse
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any
 
 import orjson
@@ -61,52 +63,95 @@ TAILS: dict[str, tuple[bytes, ...]] = {
     ),
     "reasoning": (_chunk({"reasoning_content": "hm"}), _chunk({"reasoning": "so"}), _STOP, DONE),
     "stall": (b"stall",),
+    "reset": (b"reset",),
+    "done_only": (DONE,),
+    "empty_reason": (_chunk({}, ""),),
+    "bad_text": (b'data: {"choices":[{"delta":{"content":"\xff"}}]}\n\n', _STOP, DONE),
+    "overloaded": (b'data: {"error":{"message":"sk-1","type":"overloaded_error"}}\n\n', DONE),
+    "rejected": (b'data: {"object":"error","message":"sk-1","code":400}\n\n', DONE),
+    "error_event": (b'event: error\ndata: {"message":"sk-1"}\n\n', DONE),
+    "two_choices": (
+        _chunk({}, choices=[
+            {"index": 1, "delta": {"content": "other"}, "finish_reason": "length"},
+            {"index": 0, "delta": {"content": "mine"}, "finish_reason": "stop"},
+        ]), DONE,
+    ),
+    "parts": (
+        _chunk({"content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}),
+        _chunk({"refusal": "no"}), _STOP, DONE,
+    ),
+    "function_call": (
+        _chunk({"function_call": {"name": "f", "arguments": "{"}}),
+        _chunk({"function_call": {"arguments": "}"}}), _chunk({}, "function_call"), DONE,
+    ),
 }  # fmt: skip
 
 
-async def _stream(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-    seed, count = str(body.get("seed", "s")), int(body.get("tokens", 20))
-    rate, split = float(body.get("rate", 0)), int(body.get("split", 0))
-    response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-    await response.prepare(request)
-    record = {"seed": seed, "sent": 0, "closed_by_peer": True, "closed_at": None}
-    request.app[_STATS]["open"][seed] = record
+def _bytes(body: dict[str, Any], data: bytes) -> list[bytes]:
+    """Return the writes of one event, in the stream's line ends."""
+    data = data.replace(b"\n", str(body.get("newline", "\n")).encode())
+    step = int(body.get("split", 0)) or len(data)
+    return [data[at : at + step] for at in range(0, len(data), step)]
 
-    async def write(data: bytes) -> None:
-        step = split or len(data)
-        for at in range(0, len(data), step):
-            await response.write(data[at : at + step])
 
+async def _events(body: dict[str, Any], record: dict[str, Any]) -> AsyncGenerator[bytes, None]:
+    """Yield the stream's events, each when it is due."""
+    count, rate = int(body.get("tokens", 20)), float(body.get("rate", 0))
+    await asyncio.sleep(float(body.get("first_after", 0)))
     loop = asyncio.get_running_loop()
     start = loop.time()
+    yield (b"\xef\xbb\xbf" if body.get("bom") else b"") + _OPENING
+    for place in range(count):
+        if rate and (wait := start + place / rate - loop.time()) > 0:
+            await asyncio.sleep(wait)
+        text = f"@{time.monotonic_ns()}@" if body.get("stamp") else token(record["seed"], place)
+        yield _chunk({"content": text})
+        record["sent"] = place + 1
+    for part in TAILS[body.get("script", "whole")]:
+        if part == b"stall":
+            await asyncio.sleep(3600)
+        yield _usage(count) if part == b"usage" else part
+
+
+async def _stream(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+    await asyncio.sleep(float(body.get("head_after", 0)))
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    seed, stats = str(body.get("seed", "s")), request.app[_STATS]
+    record = {"seed": seed, "sent": 0, "closed_by_peer": True, "closed_at": None, "closed_ms": None}
+    stats["open"][seed] = record
     try:
-        await write(_OPENING)
-        for place in range(count):
-            if rate and (wait := start + place / rate - loop.time()) > 0:
-                await asyncio.sleep(wait)
-            text = f"@{time.monotonic_ns()}@" if body.get("stamp") else token(seed, place)
-            await write(_chunk({"content": text}))
-            record["sent"] = place + 1
-        for part in TAILS[body.get("script", "whole")]:
-            if part == b"stall":
-                await asyncio.sleep(3600)
-            await write(_usage(count) if part == b"usage" else part)
+        await response.prepare(request)
+        async with aclosing(_events(body, record)) as events:
+            async for event in events:
+                if event == b"reset":
+                    _abort(request)
+                for piece in _bytes(body, event):
+                    await response.write(piece)
         record["closed_by_peer"] = False
         await response.write_eof()
     except ConnectionError:
         pass
     finally:
-        record["closed_at"] = time.monotonic()
-        request.app[_STATS]["closed"].append(request.app[_STATS]["open"].pop(seed, record))
+        record["closed_at"], record["closed_ms"] = time.monotonic(), time.time() * 1000
+        stats["closed"].append(stats["open"].pop(seed, record))
     return response
+
+
+def _abort(request: web.Request) -> None:
+    assert request.transport is not None
+    request.transport.abort()
+
+
+def _fails(request: web.Request, body: dict[str, Any]) -> bool:
+    """Count the tries of one seed; the first `failures` fail."""
+    tries, seed = request.app[_STATS]["tries"], str(body.get("seed", "s"))
+    tries[seed] = tries.get(seed, 0) + 1
+    return bool(tries[seed] <= int(body.get("failures", 1 << 30)))
 
 
 async def _failing(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
     """Answer `status`, the first `failures` times; always, if that is not given."""
-    tries = request.app[_STATS]["tries"]
-    seed = str(body.get("seed", "s"))
-    tries[seed] = tries.get(seed, 0) + 1
-    if tries[seed] > int(body.get("failures", 1 << 30)):
+    if not _fails(request, body):
         return await _stream(request, body | {"script": "whole"})
     headers = {"Retry-After": str(body["retry_after"])} if "retry_after" in body else {}
     error = {"error": {"message": "the key sk-secret is bad"}}
@@ -128,12 +173,25 @@ async def _redirect(request: web.Request, body: dict[str, Any]) -> web.StreamRes
     raise web.HTTPFound("http://169.254.169.254/latest")
 
 
+async def _dropped(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+    """Close the connection without an answer, the first `failures` times."""
+    if _fails(request, body):
+        _abort(request)
+    return await _stream(request, body | {"script": "whole"})
+
+
+async def _page(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+    return web.Response(text="<h1>Log in</h1>", content_type="text/html")
+
+
 _Script = Callable[[web.Request, dict[str, Any]], Awaitable[web.StreamResponse]]
 SCRIPTS: dict[str, _Script] = dict.fromkeys(TAILS, _stream) | {
     "failing": _failing,
     "plain": _plain,
     "zipped": _zipped,
     "redirect": _redirect,
+    "dropped": _dropped,
+    "page": _page,
 }
 
 
@@ -143,6 +201,10 @@ async def _complete(request: web.Request) -> web.StreamResponse:
     stats["requests"] += 1
     stats["bodies"].append(body)
     return await SCRIPTS[body.get("script", "whole")](request, body)
+
+
+async def _models(request: web.Request) -> web.Response:
+    return web.json_response({"object": "list", "data": [{"id": "fake"}, {"id": "m"}]})
 
 
 async def _stats(request: web.Request) -> web.Response:
@@ -155,6 +217,7 @@ def fake_app() -> web.Application:
     app = web.Application()
     app[_STATS] = {"requests": 0, "bodies": [], "open": {}, "closed": [], "tries": {}}
     app.router.add_post("/v1/chat/completions", _complete)
+    app.router.add_get("/v1/models", _models)
     app.router.add_get("/stats", _stats)
     return app
 

@@ -185,6 +185,7 @@ class Appender:
         try:
             seen = await self.lease.renew()
         except StoreUnavailable:
+            self.check()  # which asks again and again: a lease must not lapse for one lost answer
             return
         held = seen.dense and seen.top is not None and seen.top >= top and seen.entries >= count
         if seen.flag is not Flag.OK or seen.epoch != epoch or not held:

@@ -13,9 +13,10 @@ from typing import Any
 
 from server.errors import Gone, NotFound, StoreUnavailable
 from server.events import Error, encode
+from server.session.answers import Read
 from server.session.directory import Directory
 from server.session.doorbell import Doorbell
-from server.session.follower import Follower
+from server.session.follower import HEALING, Follower
 from server.session.log import Entry
 from server.session.pipeline import Pipeline
 from server.session.state import Spec
@@ -64,12 +65,17 @@ class Hub:
             opening = self._opening.get(sid)
             if opening is None:
                 opening = self._opening[sid] = asyncio.create_task(self._open(sid))
-                opening.add_done_callback(lambda _: self._opening.pop(sid, None))
+                opening.add_done_callback(lambda task: self._opened(sid, task))
             follower = await asyncio.shield(opening)
         if follower.meta is not None and follower.meta.gone:
             raise Gone()
         follower.idle_since = asyncio.get_running_loop().time()
         return follower.tail
+
+    def _opened(self, sid: str, opening: asyncio.Task[Follower]) -> None:
+        del self._opening[sid]
+        if not opening.cancelled():
+            opening.exception()  # whoever waited may have left; then nobody else would look at it
 
     async def _open(self, sid: str) -> Follower:
         follower = self._make(sid)
@@ -77,7 +83,7 @@ class Hub:
         try:
             self._channels |= dict.fromkeys(channels, sid)
             await self._doorbell.listen(*channels)
-            read = await self._store.read(sid)
+            read = await self._found(sid)
             if read.meta is None:
                 raise await self.absent(sid)
             if read.meta.gone:
@@ -87,6 +93,16 @@ class Hub:
             raise
         follower.take(read)
         return self.followers.setdefault(sid, follower)
+
+    async def _found(self, sid: str) -> Read:
+        """Read a session; just after Redis came back, give its producer time to write it anew."""
+        loop = asyncio.get_running_loop()
+        while True:
+            read = await self._store.read(sid)
+            back = self._pipeline.reconnected_at
+            if read.meta is not None or back is None or loop.time() - back > HEALING:
+                return read
+            await asyncio.sleep(0.05)
 
     async def absent(self, sid: str) -> NotFound | Gone:
         """Return the error for a session that has no hash: never there, or there no more."""

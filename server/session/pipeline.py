@@ -95,6 +95,7 @@ class Pipeline:
         self._task = asyncio.create_task(self._run(), name="redis-pipeline")
         self._failures = 0
         self.down_since: float | None = None
+        self.reconnected_at: float | None = None
         self.reconnected: Callable[[], None] = _nobody
 
     def submit(self, job: Job) -> None:
@@ -137,6 +138,8 @@ class Pipeline:
         except asyncio.CancelledError:
             self._lose(jobs)
             raise
+        if self.down_since is not None:
+            self.reconnected_at = asyncio.get_running_loop().time()
         self._failures, self.down_since = 0, None
         if any(isinstance(reply, ReadOnlyError) for reply in replies):
             await self._disconnect()

@@ -113,6 +113,7 @@ class Producers:
             follower.heal = follower.learned = None
             self._hub.follow(sid)
             if appender.over.done() and appender.over.result() in (Over.FENCED, Over.LOST):
+                log.warning("session %s is not ours any more: %s", sid, appender.over.result())
                 follower.reload()
 
     async def _beat(self) -> None:

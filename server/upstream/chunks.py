@@ -1,16 +1,28 @@
-"""OpenAI's chat-completions chunks as events (pure)."""
+"""OpenAI's chat-completions stream to events (pure).
 
+It takes what the compatible servers really send: two names for reasoning, content as parts, a
+refusal, the old `function_call`, tool calls without an index, a whole answer instead of a stream.
+"""
+
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
-from server.errors import UpstreamFailed, UpstreamInvalid
+from server.errors import (
+    UpstreamFailed,
+    UpstreamInvalid,
+    UpstreamRateLimited,
+    UpstreamRejected,
+    UpstreamTruncated,
+)
 from server.events import Content, Done, Event, Reasoning, ToolCall
+from server.upstream.sse_parser import SSEParser
 
 
 class _Function(msgspec.Struct):
     name: str | None = None
-    arguments: str | None = None
+    arguments: str | dict[str, Any] | None = None
 
 
 class _ToolCall(msgspec.Struct):
@@ -29,67 +41,145 @@ class _Delta(msgspec.Struct):
     reasoning: str | None = None
     refusal: str | None = None
     tool_calls: list[_ToolCall] | None = None
+    function_call: _Function | None = None
 
 
 class _Choice(msgspec.Struct):
+    index: int = 0
     delta: _Delta | None = None
     message: _Delta | None = None
     finish_reason: str | None = None
-    index: int = 0
 
 
 class _Chunk(msgspec.Struct):
     choices: list[_Choice] | None = None
     usage: dict[str, Any] | None = None
     error: Any = None
+    object: str | None = None
+    code: Any = None
+    type: Any = None
 
 
-_decoder = msgspec.json.Decoder(_Chunk)
+_decode = msgspec.json.Decoder(_Chunk).decode
+
+# A server's own error, as far as a client may know it: its code or type, never its words.
+_FAILURES: dict[str | int, type[UpstreamFailed]] = {
+    **dict.fromkeys((400, 401, 403, 404, 413, 422), UpstreamRejected),
+    **dict.fromkeys((429, 503), UpstreamRateLimited),
+    "invalid_request_error": UpstreamRejected,
+    "authentication_error": UpstreamRejected,
+    "permission_error": UpstreamRejected,
+    "context_length_exceeded": UpstreamRejected,
+    "BadRequestError": UpstreamRejected,
+    "rate_limit_error": UpstreamRateLimited,
+    "rate_limit_exceeded": UpstreamRateLimited,
+    "insufficient_quota": UpstreamRateLimited,
+    "overloaded_error": UpstreamRateLimited,
+}
 
 
 class ChunkReader:
-    """One answer in progress: takes chunks, gives events, and knows whether it has ended."""
+    """One streamed answer in progress: bytes in, events out; `ended` once it gave its `Done`."""
 
     def __init__(self) -> None:
+        self._parser = SSEParser()
         self._finish_reason: str | None = None
         self._usage: dict[str, Any] | None = None
+        self.ended = False
 
-    @property
-    def done(self) -> Done | None:
-        """The final event, once a chunk has named the reason; usage may still come after that."""
-        return None if self._finish_reason is None else Done(self._finish_reason, self._usage)
+    def feed(self, piece: bytes) -> Iterator[Event]:
+        """Yield the events that `piece` completes, `Done` at `[DONE]` and nothing after it.
 
-    def read(self, data: bytes) -> list[Event]:
-        """Return a chunk's events; raise `UpstreamInvalid`, or `UpstreamFailed` for an error chunk."""
-        try:
-            chunk = _decoder.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            raise UpstreamInvalid() from None
-        if chunk.error is not None:
-            raise UpstreamFailed("The model server reported an error.")
-        if chunk.usage is not None:
-            self._usage = chunk.usage
-        if not chunk.choices or chunk.choices[0].index != 0:
-            return []
-        choice = chunk.choices[0]
-        if choice.finish_reason is not None:
-            self._finish_reason = choice.finish_reason
-        delta = choice.delta or choice.message
-        return _events(delta) if delta is not None else []
+        Raise `UpstreamInvalid` for what is not the protocol, and what `_FAILURES` says for an
+        error that the server reports; either after the events before it.
+        """
+        for name, data, _ in self._parser.feed(piece):
+            if data == b"[DONE]":
+                yield self._done()
+                return
+            yield from self._events(_parsed(data, failed=name == "error"))
+
+    def finish(self) -> Iterator[Event]:
+        """Yield `Done` at the end of the body; raise `UpstreamTruncated` if no chunk said why."""
+        if self._finish_reason is None:
+            raise UpstreamTruncated()
+        yield self._done()
+
+    def _done(self) -> Done:
+        self.ended = True
+        return Done(self._finish_reason or "stop", self._usage)
+
+    def _events(self, chunk: _Chunk) -> list[Event]:
+        events: list[Event] = []
+        # Usage comes in a chunk of its own, after the one that names the finish_reason.
+        self._usage = self._usage if chunk.usage is None else chunk.usage
+        for choice in chunk.choices or ():
+            if choice.index == 0:  # one answer was asked for
+                self._finish_reason = choice.finish_reason or self._finish_reason
+                events += _events(choice.delta)
+        return events
 
 
-def _events(delta: _Delta) -> list[Event]:
+def whole_answer(body: bytes) -> list[Event]:
+    """Return the events of an answer that was not streamed, `Done` last.
+
+    Raise `UpstreamInvalid` if it is none, and what `_FAILURES` says if it is an error.
+    """
+    chunk = _parsed(body)
+    if not chunk.choices or chunk.choices[0].message is None:
+        raise UpstreamInvalid("The model server sent no answer.")
+    choice = chunk.choices[0]
+    return [*_events(choice.message), Done(choice.finish_reason or "stop", chunk.usage)]
+
+
+def _parsed(data: bytes, failed: bool = False) -> _Chunk:
+    try:
+        chunk = _decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        chunk = None
+    if chunk is None:
+        # Outside of the handler: the decoder's error may quote the body.
+        raise UpstreamInvalid()
+    if failed or chunk.error is not None or chunk.object == "error":
+        raise _failure(chunk)
+    return chunk
+
+
+def _failure(chunk: _Chunk) -> UpstreamFailed:
+    error = chunk.error if isinstance(chunk.error, dict) else {}
+    words = (error.get("code"), error.get("type"), chunk.code, chunk.type)
+    kinds = (_FAILURES.get(word) for word in words if isinstance(word, str | int))
+    kind = next(filter(None, kinds), UpstreamFailed)
+    return kind("The model server reported an error.")
+
+
+def _events(delta: _Delta | None) -> list[Event]:
+    if delta is None:
+        return []
     events: list[Event] = []
-    if reasoning := delta.reasoning_content or delta.reasoning:
-        events.append(Reasoning(reasoning))
-    if delta.content:
-        parts = delta.content
-        text = parts if isinstance(parts, str) else "".join(part.text or "" for part in parts)
+    if thought := delta.reasoning_content or delta.reasoning:
+        events.append(Reasoning(thought))
+    if text := _text(delta.content):
         events.append(Content(text))
     if delta.refusal:
         events.append(Content(delta.refusal))
     for place, call in enumerate(delta.tool_calls or ()):
         function = call.function or _Function()
-        index = call.index if call.index is not None else place
-        events.append(ToolCall(index, call.id, function.name, function.arguments))
+        index = place if call.index is None else call.index
+        events.append(ToolCall(index, call.id, function.name, _arguments(function)))
+    if delta.function_call is not None:
+        function = delta.function_call
+        events.append(ToolCall(0, None, function.name, _arguments(function)))
     return events
+
+
+def _text(content: str | list[_Part] | None) -> str:
+    if isinstance(content, list):
+        return "".join(part.text or "" for part in content)
+    return content or ""
+
+
+def _arguments(function: _Function) -> str | None:
+    if isinstance(function.arguments, dict):
+        return msgspec.json.encode(function.arguments).decode()
+    return function.arguments

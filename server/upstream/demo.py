@@ -5,6 +5,7 @@ The request may choose `rate` (tokens a second, 0 for as fast as possible), `tok
 """
 
 import asyncio
+import itertools
 import random
 import re
 from collections.abc import AsyncIterator, Iterator
@@ -26,9 +27,9 @@ _LEAST_SLEEP = 0.002
 
 
 class _Options(msgspec.Struct):
-    rate: float = 30.0
+    rate: float | None
     tokens: int | None = None
-    seed: int = 0
+    seed: int | None = None
     reasoning: bool = False
     tool_call: bool = False
     fail: str | None = None
@@ -39,20 +40,20 @@ def demo(rate: float = 30.0) -> Upstream:
 
     async def stream(request: Request) -> AsyncIterator[Event]:
         options = _options(request, rate)
-        events = _script(request, options)
         loop = asyncio.get_running_loop()
-        start = loop.time()
-        for place, event in enumerate(events):
+        start, count = loop.time(), 0
+        for place, event in enumerate(_script(request, options)):
             # By the clock of the whole stream, so that what one sleep is late the next makes up for.
             late = start + place / options.rate - loop.time() if options.rate else -1.0
             if late >= _LEAST_SLEEP or place % 256 == 255:
                 await asyncio.sleep(max(late, 0.0))
             yield event
+            count = place + 1
         if options.fail is not None:
-            await _fail(options.fail)
+            _fail(options.fail)
             return
-        count = len(events)
-        yield Done(usage={"prompt_tokens": len(request.prompt.split()), "completion_tokens": count})
+        reason = "tool_calls" if options.tool_call else "stop"
+        yield Done(reason, _usage(len(request.prompt.split()), count))
 
     return stream
 
@@ -62,32 +63,37 @@ def _options(request: Request, rate: float) -> _Options:
         options = msgspec.convert({"rate": rate, **request.parameters}, _Options)
     except msgspec.ValidationError as error:
         raise UpstreamRejected(f"demo: {error}") from None
-    if not (0 <= options.rate <= 1e6 and 0 <= (options.tokens or 0) <= 1_000_000):
+    if not (0 <= (options.rate or 0) <= 1e6 and 0 <= (options.tokens or 0) <= 1_000_000):
         raise UpstreamRejected("demo: `rate` and `tokens` go from 0 to a million.")
     if options.fail not in (None, "truncated", "error", "stall"):
         raise UpstreamRejected("demo: `fail` is one of truncated, error, stall.")
     return options
 
 
-async def _fail(how: str) -> None:
+def _fail(how: str) -> None:
     if how == "error":
         raise UpstreamFailed("The demo failed, as it was asked to.")
     if how == "stall":
         raise UpstreamStall("The demo stalled, as it was asked to.")
 
 
-def _script(request: Request, options: _Options) -> list[Event]:
-    dice = random.Random(f"{options.seed}|{request.prompt}")
-    events: list[Event] = []
+def _usage(prompt: int, completion: int) -> dict[str, int]:
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+    }
+
+
+def _script(request: Request, options: _Options) -> Iterator[Event]:
+    dice = random.Random(f"{options.seed or 0}|{request.prompt}")
     if options.reasoning:
-        events += [Reasoning(word) for word in ("Let ", "me ", "think ", "it ", "over. ")]
+        yield from (Reasoning(word) for word in ("Let ", "me ", "think ", "it ", "over. "))
     if options.tool_call:
-        events.append(ToolCall(0, "call_demo", "search", ""))
-        events += [ToolCall(0, arguments=part) for part in ('{"query"', ':"', "streams", '"}')]
+        yield ToolCall(0, "call_demo", "search", "")
+        yield from (ToolCall(0, arguments=part) for part in ('{"query"', ':"', "streams", '"}'))
     count = options.tokens if options.tokens is not None else 150
-    words = _words(request.prompt, dice)
-    events += [Content(next(words)) for _ in range(count)]
-    return events
+    yield from (Content(word) for word in itertools.islice(_words(request.prompt, dice), count))
 
 
 def _words(prompt: str, dice: random.Random) -> Iterator[str]:

@@ -6,178 +6,126 @@ text, bytes, or a streaming response of aiohttp's or httpx's kind; or it takes a
 """
 
 import asyncio
-import codecs
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+import logging
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing, suppress
 from typing import Any
 
 import msgspec
 
+from server.errors import UpstreamFailed
 from server.events import FINAL, Bytes, Content, Done, Event
 from server.upstream import Request, Upstream
+from server.upstream.bodies import body_of
+from server.upstream.callback import called_back
+from server.upstream.threads import threaded
 
-QUEUE = 256
-_END = object()
+log = logging.getLogger(__name__)
 
-
-class Stream:
-    """What a callback sends through: `send` waits when the session is behind."""
-
-    def __init__(self) -> None:
-        self._queue: asyncio.Queue[Any] = asyncio.Queue(QUEUE)
-
-    async def send(self, item: Any) -> None:
-        """Send a text, bytes, an event, or anything that is JSON."""
-        await self._queue.put(item)
-
-    async def wait(self, ms: float) -> None:
-        """Wait for some milliseconds."""
-        await asyncio.sleep(ms / 1000)
-
-    async def close(self) -> None:
-        """End the stream; returning from the callback does the same."""
-        await self._queue.put(_END)
-
-    async def items(self) -> AsyncIterator[Any]:
-        """Yield what was sent, to the end."""
-        while (item := await self._queue.get()) is not _END:
-            yield item
+_BURST = 256
+_ONE_ITEM = (str, bytes, bytearray, memoryview, Mapping, msgspec.Struct)
 
 
 def python(source: Any) -> Upstream:
-    """Return the upstream for a callable, or for something that can be iterated over once."""
+    """Return the upstream for a callable, or for something that can be iterated over.
+
+    Items are texts, bytes, events, dicts of an event's shape; anything else is sent as its JSON.
+    A blocking iterable is drawn in a thread; a blocking callable is not: let it return an iterable.
+    """
 
     async def stream(request: Request) -> AsyncIterator[Event]:
-        async with aclosing(_items(source, request)) as items:
-            async for item in items:
-                event = _event(item)
-                yield event
-                if isinstance(event, FINAL):
-                    return
-        yield Done()
+        try:
+            async with aclosing(await _items(source, request)) as items:
+                async for item in items:
+                    event = _event(item)
+                    yield event
+                    if isinstance(event, FINAL):
+                        return
+            yield Done()
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, UpstreamFailed) or _cancelled(error):
+                raise
+            log.exception("a source raised")
+            raise UpstreamFailed() from None
 
     return stream
 
 
+def _cancelled(error: BaseException) -> bool:
+    # A source may also let its own inner cancellation out, which is a failure like any other.
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and bool(task and task.cancelling())
+
+
 async def _items(source: Any, request: Request) -> AsyncGenerator[Any, None]:
-    if callable(source) and _takes_stream(source):
-        items = _called_back(source, request)
-    else:
-        given = source(request) if callable(source) else source
-        if inspect.isawaitable(given):
-            given = await given
-        items = _iterated(given)
-    async with aclosing(items) as open_items:
-        async for item in open_items:
-            yield item
+    if callable(source):
+        if _takes_stream(source):
+            return called_back(source, request)
+        source = source(request)
+    if inspect.isawaitable(source):
+        source = await source
+    body = body_of(source)
+    return _iterated(source) if body is None else body
 
 
 def _takes_stream(source: Callable[..., Any]) -> bool:
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    needed = [
-        p
-        for p in inspect.signature(source).parameters.values()
-        if p.kind in kinds and p.default is p.empty
-    ]
-    return len(needed) == 2
-
-
-async def _called_back(source: Callable[..., Any], request: Request) -> AsyncGenerator[Any, None]:
-    stream = Stream()
-
-    async def call() -> None:
-        try:
-            await source(request, stream)
-        finally:
-            await stream.close()
-
-    calling = asyncio.create_task(call())
     try:
-        async for item in stream.items():
-            yield item
-        await calling
-    finally:
-        calling.cancel()
-        await asyncio.gather(calling, return_exceptions=True)
+        signature = inspect.signature(source)
+        signature.bind(None, None)
+    except (TypeError, ValueError):
+        return False
+    with suppress(TypeError):
+        signature.bind(None)
+        return False
+    return True
 
 
-async def _iterated(given: Any) -> AsyncGenerator[Any, None]:
-    if isinstance(given, str | bytes | dict | msgspec.Struct):
-        yield given
-    elif (pieces := _body_of(given)) is not None:
-        async for piece in pieces:
-            yield piece
-    elif isinstance(given, AsyncIterable):
-        iterator = aiter(given)
-        try:
-            async for item in iterator:
-                yield item
-        finally:
-            if hasattr(iterator, "aclose"):
-                await iterator.aclose()
-    elif isinstance(given, list | tuple):
-        for item in given:
-            yield item
-    elif isinstance(given, Iterable):
-        async for item in _threaded(iter(given)):
-            yield item
-    else:
-        raise TypeError(f"cannot stream a {type(given).__name__}")
+def _iterated(given: Any) -> AsyncGenerator[Any, None]:
+    if isinstance(given, AsyncGenerator):
+        return given
+    if isinstance(given, AsyncIterable):
+        return _drawn(given)
+    if isinstance(given, list | tuple):
+        return _listed(given)
+    if isinstance(given, _ONE_ITEM) or not isinstance(given, Iterable):
+        return _listed([] if given is None else [given])
+    return threaded(given)
 
 
-async def _threaded(iterator: Iterator[Any]) -> AsyncIterator[Any]:
-    # Its `next` may block, which must stop nobody else.
+async def _drawn(given: AsyncIterable[Any]) -> AsyncGenerator[Any, None]:
+    iterator = aiter(given)
     try:
-        while (item := await asyncio.to_thread(next, iterator, _END)) is not _END:
+        async for item in iterator:
             yield item
     finally:
-        with suppress(ValueError):  # it may still be running in its thread
-            getattr(iterator, "close", lambda: None)()
+        if hasattr(iterator, "aclose"):
+            await iterator.aclose()
 
 
-def _body_of(given: Any) -> AsyncIterator[Any] | None:
-    """Return the pieces of a response's body, or None if it is no response."""
-    content: Any = getattr(given, "content", None)
-    if hasattr(content, "iter_any"):
-        pieces = content.iter_any()
-    elif hasattr(given, "aiter_bytes"):
-        pieces = given.aiter_bytes()
-    else:
-        return None
-    kind = str(given.headers.get("Content-Type", ""))
-    textual = kind.startswith("text/") or "json" in kind
-    return _closing(given, _decoded(pieces) if textual else pieces)
-
-
-async def _closing(response: Any, pieces: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    try:
-        async for piece in pieces:
-            yield piece
-    finally:
-        closed = response.close() if hasattr(response, "close") else response.aclose()
-        if inspect.isawaitable(closed):
-            await closed
-
-
-async def _decoded(pieces: AsyncIterator[bytes]) -> AsyncIterator[str]:
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    async for piece in pieces:
-        if text := decoder.decode(piece):
-            yield text
-    if text := decoder.decode(b"", final=True):
-        yield text
+async def _listed(items: Sequence[Any]) -> AsyncGenerator[Any, None]:
+    for place, item in enumerate(items, 1):
+        yield item
+        if place % _BURST == 0:
+            await asyncio.sleep(0)
 
 
 def _event(item: Any) -> Event:
-    match item:
-        case str():
-            return Content(item)
-        case bytes() | bytearray() | memoryview():
-            return Bytes(bytes(item))
-        case msgspec.Struct():
-            return item  # type: ignore[return-value]
-        case {"type": str()}:
-            with suppress(msgspec.ValidationError):
-                return msgspec.convert(item, Event)  # type: ignore[no-any-return]
+    if isinstance(item, str):
+        return Content(item)
+    if isinstance(item, Event):
+        return item
+    if isinstance(item, bytes | bytearray | memoryview):
+        return Bytes(bytes(item))
+    if isinstance(item, dict) and "type" in item:
+        with suppress(msgspec.ValidationError):
+            return msgspec.convert(item, Event)  # type: ignore[no-any-return]
     return Content(msgspec.json.encode(item).decode())

@@ -1,8 +1,10 @@
 """Rows U1-U13: what a model server may do, and what becomes of it, over real sockets."""
 
 import asyncio
+import socket
 import time
 from contextlib import aclosing
+from email.utils import formatdate
 
 import pytest
 from aiohttp import web
@@ -18,6 +20,7 @@ from server.errors import (
 )  # fmt: skip
 from server.events import Content, Done, Reasoning, ToolCall
 from server.upstream import Request
+from server.upstream.http_answers import retry_after
 from server.upstream.openai import OpenAI, Server
 from tests.fake_upstream import expected_text, fake_app, stats_of
 
@@ -37,6 +40,13 @@ async def fake():
 @pytest.fixture
 async def client():
     client = OpenAI(stall=0.3, first_token=1.0)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+async def patient():
+    client = OpenAI(stall=0.3, first_token=30)
     yield client
     await client.aclose()
 
@@ -71,6 +81,13 @@ async def test_a_whole_stream_is_read_exactly(client, fake, split, script):
     assert (events[-1].usage is not None) == (script in ("whole", "no_done"))
 
 
+@pytest.mark.parametrize("split", [0, 1, 5])
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+async def test_every_line_end_and_a_bom_are_read(client, fake, newline, split):
+    events, error = await drain(client, fake, seed="n", newline=newline, bom=True, split=split)
+    assert (text(events), events[-1].finish_reason, error) == (expected_text("n", 20), "stop", None)
+
+
 async def test_what_is_asked_for(client, fake):
     await drain(client, fake, temperature=0.5, stream_options={"x": 1})
     (body,) = fake[1]["bodies"]
@@ -78,6 +95,27 @@ async def test_what_is_asked_for(client, fake):
         "model": "m", "messages": [{"role": "user", "content": "hi"}], "temperature": 0.5,
         "stream": True, "stream_options": {"x": 1, "include_usage": True},
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("n", [None, 1])
+async def test_one_choice_may_be_asked_for(client, fake, n):
+    _, error = await drain(client, fake, n=n)
+    assert (error, "n" in fake[1]["bodies"][0]) == (None, False)
+
+
+SHAPES = {
+    "done_only": [Done("stop")],
+    "two_choices": [Content("mine"), Done("stop")],
+    "parts": [Content("ab"), Content("no"), Done("stop")],
+    "function_call": [
+        ToolCall(0, None, "f", "{"), ToolCall(0, None, None, "}"), Done("function_call"),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("script", SHAPES)
+async def test_each_shape_of_chunk_is_understood(client, fake, script):
+    assert await drain(client, fake, tokens=0, script=script) == (SHAPES[script], None)
 
 
 async def test_tool_calls_and_reasoning(client, fake):
@@ -97,20 +135,28 @@ async def test_an_answer_that_is_not_streamed_is_taken_whole(client, fake):
 FAILURES = {
     "truncated": (UpstreamTruncated, 20),
     "malformed": (UpstreamInvalid, 20),
+    "empty_reason": (UpstreamTruncated, 20),
+    "reset": (UpstreamTruncated, 20),
+    "bad_text": (UpstreamInvalid, 20),
     "error": (UpstreamFailed, 20),
+    "error_event": (UpstreamFailed, 20),
+    "overloaded": (UpstreamRateLimited, 20),
+    "rejected": (UpstreamRejected, 20),
     "giant": (UpstreamInvalid, 20),
     "stall": (UpstreamStall, 20),
     "zipped": (UpstreamInvalid, 0),
     "redirect": (UpstreamRejected, 0),
+    "page": (UpstreamInvalid, 0),
 }
 
 
 @pytest.mark.parametrize("script", FAILURES)
-async def test_a_failure_is_typed_and_keeps_the_prefix(client, fake, script):
+async def test_a_failure_is_typed_and_keeps_the_prefix(client, fake, caplog, script):
     kind, tokens = FAILURES[script]
-    events, error = await drain(client, fake, seed="f", script=script)
+    # Paced: a reset throws away what the reader has not taken yet.
+    events, error = await drain(client, fake, seed="f", script=script, rate=2000)
     assert type(error) is kind
-    assert "sk-" not in str(error) + repr(error)
+    assert "sk-" not in str(error) + repr(error) + caplog.text
     assert text(events) == expected_text("f", tokens)
 
 
@@ -146,6 +192,65 @@ async def test_nobody_there(client):
     assert type(error) is UpstreamUnreachable
     _, error = await drain(client, ("http://no-such-host.invalid/v1",))
     assert type(error) is UpstreamUnreachable
+
+
+async def test_a_connection_that_is_never_accepted_is_unreachable():
+    client = OpenAI(stall=1.0, first_token=0.4, connect=0.2)
+    with socket.socket() as listener, socket.socket() as first:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        first.connect(listener.getsockname())  # fills the backlog
+        _, error = await drain(client, (f"http://127.0.0.1:{listener.getsockname()[1]}/v1",))
+    await client.aclose()
+    assert type(error) is UpstreamUnreachable
+
+
+async def test_a_dropped_connection_is_retried_before_the_first_token(fake, patient):
+    events, error = await drain(patient, fake, seed="d", script="dropped", failures=1)
+    assert (text(events), error, fake[1]["requests"]) == (expected_text("d", 20), None, 2)
+
+
+@pytest.mark.parametrize("late", ["head_after", "first_after"])
+async def test_the_first_token_has_its_own_patience(fake, client, late):
+    events, error = await drain(client, fake, seed="l", **{late: 0.4})  # longer than `stall`
+    assert (text(events), error) == (expected_text("l", 20), None)
+    assert type((await drain(client, fake, **{late: 30}))[1]) is UpstreamStall
+
+
+async def test_a_reader_that_takes_its_time_is_no_stall(client, fake):
+    stream = client.upstream(Server(fake[0], KEY))(request(seed="t"))
+    async with aclosing(stream):
+        events = [await anext(stream)]
+        await asyncio.sleep(0.4)  # longer than `stall`
+        events += [event async for event in stream]
+    assert text(events) == expected_text("t", 20)
+
+
+async def test_the_models_are_listed(client, fake):
+    assert await client.models(Server(fake[0], KEY)) == ["fake", "m"]
+    with pytest.raises(UpstreamRejected):
+        await client.models(Server(f"{fake[0]}/nowhere", KEY))
+
+
+HOUR = 3600
+WAITS = [
+    ({"Retry-After": "7"}, 7.0),
+    ({"Retry-After": "0.5"}, 0.5),
+    ({"Retry-After-Ms": "250", "Retry-After": "7"}, 0.25),
+    ({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
+    *(({"Retry-After": bad}, None) for bad in ("", "-1", "nan", "inf", "soon", "1e999")),
+    ({}, None),
+]
+
+
+@pytest.mark.parametrize(("headers", "seconds"), WAITS)
+def test_how_long_to_wait_is_read_in_every_form(headers, seconds):
+    assert retry_after(headers) == seconds
+
+
+def test_a_date_to_come_is_waited_for():
+    moment = formatdate(time.time() + HOUR, usegmt=True)
+    assert HOUR - 5 < retry_after({"Retry-After": moment}) <= HOUR
 
 
 async def test_more_than_one_choice_is_refused_before_asking(client, fake):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.errors import UpstreamInvalid
-from server.upstream.sse_parser import MAX_EVENT, SSEParser
+from server.upstream.sse_parser import MAX_EVENT, Message, SSEParser
 
 TABLE = [
     (b"data: a\n\n", [b"a"]),
@@ -50,6 +50,28 @@ def test_any_chunking_reads_the_same(lines, data):
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))
     pieces = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
     assert read(*pieces) == read(stream)
+
+
+def outcome(limit: int, *chunks: bytes) -> list[Message | None]:
+    """Return every message, and None at the end if the stream was refused."""
+    parser, messages = SSEParser(limit), []
+    try:
+        for chunk in chunks:
+            messages += parser.feed(chunk)
+    except UpstreamInvalid:
+        messages.append(None)
+    return messages
+
+
+_BITS = st.sampled_from([b"data: x", b"data:", b"id: 1", b"event:e", b"y", b"\0", b"\r", b"\n", b"\n\n"])
+
+
+@given(st.lists(_BITS, max_size=12), st.integers(5, 15))
+def test_byte_by_byte_is_the_whole_and_fails_in_the_same_place(bits, limit):
+    stream = b"".join(bits)
+    by_byte = outcome(limit, *(bytes([byte]) for byte in stream))
+    for at in range(len(stream) + 1):
+        assert outcome(limit, stream[:at], stream[at:]) == by_byte
 
 
 def test_event_and_id_are_told():

@@ -1,0 +1,63 @@
+"""An upstream's HTTP answer: what its head says about it, and how to hang up."""
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import aiohttp
+
+from server.errors import UpstreamFailed, UpstreamRateLimited, UpstreamRejected
+
+_OVERLOAD = frozenset({429, 503})
+
+
+def check_status(status: int, headers: Mapping[str, str]) -> None:
+    """Raise the `UpstreamFailed` that a status is; a 2xx passes."""
+    if status in _OVERLOAD:
+        raise UpstreamRateLimited(upstream_status=status, retry_after=retry_after(headers))
+    if status >= 500:
+        raise UpstreamFailed(upstream_status=status)
+    if status >= 300:
+        # A redirect is not followed: where it leads was never allowed.
+        raise UpstreamRejected(upstream_status=status)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds to wait: `Retry-After-Ms`, or `Retry-After` in seconds or as a date."""
+    milliseconds = _number(headers.get("Retry-After-Ms", ""))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    text = headers.get("Retry-After", "")
+    seconds = _number(text)
+    return _until(text) if seconds is None else seconds
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number >= 0 else None
+
+
+def _until(date: str) -> float | None:
+    try:
+        moment = parsedate_to_datetime(date)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:  # "-0000", which is UTC, too
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+
+
+def hang_up(response: aiohttp.ClientResponse) -> None:
+    """Close the connection now, unless the answer was read to its end.
+
+    Aborted, not released: whoever stops reading wants the other side to stop, too, and TLS would
+    first wait for its goodbye.
+    """
+    connection = response.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
+    response.close()
