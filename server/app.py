@@ -117,9 +117,12 @@ def _models(settings: Settings, client: OpenAI, upstreams: Mapping[str, Upstream
         server = Server(route.base_url or settings.upstream or "", key)
         routes[name] = Route(client.upstream(server), route.model)
     routes |= {name: Route(upstream) for name, upstream in upstreams.items()}
-    fallback = client.upstream(Server(settings.upstream, settings.api_key)) if settings.upstream else None
+    fallback = listing = None
+    if settings.upstream:
+        server = Server(settings.upstream, settings.api_key)
+        fallback, listing = client.upstream(server), partial(client.models, server)
     default = settings.model or next(iter(upstreams), "")
-    return Models(routes, default, fallback)
+    return Models(routes, default, fallback, listing)
 
 
 def _pages() -> dict[str, tuple[bytes, str]]:

@@ -5,6 +5,7 @@ import random
 from itertools import pairwise
 
 import pytest
+from aiohttp import web
 
 from tests import clients, sources
 from tests.clients import collect, seqs, start, text_of
@@ -119,3 +120,17 @@ async def test_fifty_posts_with_one_idempotency_key_are_one_session(pair, http):
     assert len({sid for _, sid in answers}) == 1
     async with http.post(pair[0].url("/v1/sessions"), json={"prompt": "other"}, headers=headers) as r:
         assert (r.status, (await r.json())["error"]["code"]) == (409, "idempotency_conflict")
+
+
+async def test_models_are_those_of_settings_and_upstream(make_node, http, aiohttp_server):
+    async def models(request):
+        return web.json_response({"object": "list", "data": [{"id": "big"}, {"id": "small"}]})
+
+    upstream = web.Application()
+    upstream.router.add_get("/v1/models", models)
+    server = await aiohttp_server(upstream)
+    node = await make_node(upstream=str(server.make_url("/v1")), model=None)
+    async with http.get(node.url("/v1/models")) as response:
+        assert [m["id"] for m in (await response.json())["data"]] == ["big", "demo", "small"]
+    async with http.post(node.url("/v1/sessions"), json={"prompt": "x"}) as response:
+        assert response.status == 400

@@ -140,6 +140,6 @@ async def delete(request: web.Request) -> web.Response:
 @routes.get("/v1/models")
 async def models(request: web.Request) -> web.Response:
     """Say what may be asked for, in OpenAI's shape."""
-    names = request.app[CONTEXT].node.models.names
+    names = await request.app[CONTEXT].node.models.names()
     data = [{"id": name, "object": "model", "owned_by": "tokenwire"} for name in names]
     return answer({"object": "list", "data": data})

@@ -91,8 +91,8 @@ def start_of(body: dict[str, Any], default_model: str) -> Start:
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"session: {error}") from None
     model = rest.pop("model", None) or default_model
-    if not isinstance(model, str) or len(model) > 200:
-        raise InvalidRequest("`model` must be a string.")
+    if not isinstance(model, str) or not 0 < len(model) <= 200:
+        raise InvalidRequest("`model` must be a string, and given: this server has no default.")
     messages = _messages(rest)
     return Start(Request(model, messages, rest), options, digest)
 

@@ -6,11 +6,12 @@ broken off. It raises `UpstreamFailed` for what went wrong, and closes its conne
 closed (`aclose`) or cancelled. Which upstream serves a model is a matter of names: `Models`.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from server.errors import UnknownModel
+from server.errors import UnknownModel, UpstreamFailed
 from server.events import Event
 
 
@@ -57,16 +58,20 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """Routes by model name; `fallback` takes every name that they don't know."""
+    """Routes by model name; `fallback` takes every other name, `listing` asks it for its own."""
 
     routes: Mapping[str, Route]
     default: str
     fallback: Upstream | None = None
+    listing: Callable[[], Awaitable[list[str]]] | None = None
 
-    @property
-    def names(self) -> list[str]:
-        """Return the names that may be asked for."""
-        return sorted({*self.routes, self.default})
+    async def names(self) -> list[str]:
+        """Return the names that may be asked for, as far as the fallback tells its own."""
+        names = {*self.routes, self.default} - {""}
+        if self.listing is not None:
+            with suppress(UpstreamFailed):
+                names.update(await self.listing())
+        return sorted(names)
 
     def resolve(self, request: Request) -> tuple[Upstream, Request]:
         """Return the upstream for a request, and the request as it knows it; raise `UnknownModel`."""
