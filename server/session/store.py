@@ -6,12 +6,12 @@ them is the directory of all sessions.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError
 
 from server.errors import StoreUnavailable
 from server.events import Cursor
@@ -158,7 +158,7 @@ class Store:
         """Read the hash and every entry from `top` on (inclusive)."""
         entries: list[Entry] = []
         while True:
-            page = parse_read(await self._pipeline.call(*read_commands(sid, top)))
+            page = parse_read(await self._ask(*read_commands(sid, top)))
             entries += page.entries[1 if entries else 0 :]
             if len(page.entries) < PAGE:
                 return Read(page.meta, tuple(entries))
@@ -171,7 +171,7 @@ class Store:
             meta, log, _ = _keys(sid)
             commands.append(("HMGET", meta, *answers.META_FIELDS))
             commands.append(("XREVRANGE", log, "+", "-", "COUNT", 1))
-        time, *rest = checked(await self._pipeline.call(*commands))
+        time, *rest = await self._ask(*commands)
         now_ms = answers.parse_time(time)
         return [
             Read(answers.parse_meta(meta, now_ms), answers.parse_entries(rows))
@@ -180,7 +180,7 @@ class Store:
 
     async def viewers(self, sid: str) -> int:
         """Count the viewers of all nodes."""
-        time, lines = checked(await self._pipeline.call(("TIME",), ("HVALS", _keys(sid)[2])))
+        time, lines = await self._ask(("TIME",), ("HVALS", _keys(sid)[2]))
         now_ms = answers.parse_time(time)
         pairs = (line.split() for line in lines)
         return sum(int(count) for count, until in pairs if int(until) > now_ms)
@@ -199,20 +199,37 @@ class Store:
         script, keys = self._scripts[name], _keys(sid)
         tail = (len(keys), *keys, *arguments)
         after = ((("PUBLISH", control_channel(sid), b""),) if ring else ()) + beside
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + patience
-        while True:
-            try:
-                replies = await self._pipeline.call(("EVALSHA", script.sha, *tail), *after)
-                if isinstance(replies[0], NoScriptError):
-                    replies = await self._pipeline.call(("EVAL", script.source, *tail), *after)
-                # What goes beside may fail in a full Redis; the script itself is what counts.
-                answer: Sequence[Any] = checked(replies[:1])[0]
-                return answer
-            except (StoreUnavailable, RedisError):
-                if loop.time() >= deadline:
-                    raise
-                await asyncio.sleep(0.05)
+
+        async def run() -> Sequence[Any]:
+            replies = await self._pipeline.call(("EVALSHA", script.sha, *tail), *after)
+            if isinstance(replies[0], NoScriptError):
+                replies = await self._pipeline.call(("EVAL", script.source, *tail), *after)
+            # What goes beside may fail in a full Redis; the script itself is what counts.
+            return checked(replies[:1])
+
+        answer: Sequence[Any] = (await _again(run, patience))[0]
+        return answer
+
+    async def _ask(self, *commands: Command) -> Sequence[Any]:
+        """Return the replies to what only reads."""
+
+        async def run() -> Sequence[Any]:
+            return checked(await self._pipeline.call(*commands))
+
+        return await _again(run, PATIENCE)
+
+
+async def _again(run: Callable[[], Awaitable[Sequence[Any]]], patience: float) -> Sequence[Any]:
+    """Repeat what got lost or was refused, for `patience` seconds."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + patience
+    while True:
+        try:
+            return await run()
+        except StoreUnavailable:
+            if loop.time() >= deadline:
+                raise
+            await asyncio.sleep(0.05)
 
 
 def _ms(seconds: float) -> int:
