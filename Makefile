@@ -1,6 +1,7 @@
 # Needs Python 3.11 or newer and make, nothing else.
 #   make run    serve on http://127.0.0.1:8080   (ARGS="--port 9000" for flags)
 #   make test   all checks and tests             (ARGS="-k resume" for pytest)
+#   make bench  us and our peers on the same work (ARGS="--quick", "--only W1,W3")
 #   make figures  what the core promises, measured (ARGS="pause abort" for some)
 
 PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 python3.11,\
@@ -12,7 +13,10 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --editabl
 figures: $(VENV)/.test
 	$(BIN)/python -m bench.figures $(ARGS)
 
-.PHONY: run test lint figures clean
+bench: $(VENV)/.run
+	@exec $(BIN)/python -m bench.run $(ARGS)
+
+.PHONY: run test lint figures bench clean
 
 run: $(VENV)/.run
 	@exec $(BIN)/python run.py $(ARGS)
@@ -26,7 +30,7 @@ lint: $(VENV)/.test
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf bench/.cache bench/peers/*/node_modules $(VENV) build dist *.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

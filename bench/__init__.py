@@ -1,1 +1,1 @@
-"""Measurements: what the core promises, in figures."""
+"""Measurements: the core's promises (`figures`), and us beside our peers on the same work (`run`)."""

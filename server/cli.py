@@ -43,12 +43,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         command, loaded = _parse(argv)
         if command == "check-config":
-            print(as_toml(loaded))
+            print(as_toml(loaded), flush=True)
             return 0
         return _serve(loaded.settings)
     except (SettingsError, Failure, embedded.EmbeddedError, TokenwireError) as error:
         print(f"tokenwire: {error}", file=sys.stderr)
         return 2 if isinstance(error, SettingsError) else 1
+    except BrokenPipeError:
+        # Whoever read our output has enough; Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         return 130
 
