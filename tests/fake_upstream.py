@@ -80,6 +80,10 @@ TAILS: dict[str, tuple[bytes, ...]] = {
         _chunk({"content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}),
         _chunk({"refusal": "no"}), _STOP, DONE,
     ),
+    "object_arguments": (
+        _chunk({"tool_calls": [{"id": "1", "function": {"name": "f", "arguments": {"a": 1}}}]}),
+        _chunk({}, "tool_calls"), DONE,
+    ),
     "function_call": (
         _chunk({"function_call": {"name": "f", "arguments": "{"}}),
         _chunk({"function_call": {"arguments": "}"}}), _chunk({}, "function_call"), DONE,
@@ -124,7 +128,7 @@ async def _stream(request: web.Request, body: dict[str, Any]) -> web.StreamRespo
         async with aclosing(_events(body, record)) as events:
             async for event in events:
                 if event == b"reset":
-                    _abort(request)
+                    _transport(request).abort()
                 for piece in _bytes(body, event):
                     await response.write(piece)
         record["closed_by_peer"] = False
@@ -137,9 +141,9 @@ async def _stream(request: web.Request, body: dict[str, Any]) -> web.StreamRespo
     return response
 
 
-def _abort(request: web.Request) -> None:
+def _transport(request: web.Request) -> asyncio.Transport:
     assert request.transport is not None
-    request.transport.abort()
+    return request.transport
 
 
 def _fails(request: web.Request, body: dict[str, Any]) -> bool:
@@ -164,11 +168,6 @@ async def _plain(request: web.Request, body: dict[str, Any]) -> web.StreamRespon
     return web.json_response({"choices": [choice], "usage": {"total_tokens": 1}})
 
 
-async def _zipped(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-    headers = {"Content-Type": "text/event-stream", "Content-Encoding": "gzip"}
-    return web.Response(body=b"\x1f\x8b" + b"\0" * 100, headers=headers)
-
-
 async def _redirect(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
     raise web.HTTPFound("http://169.254.169.254/latest")
 
@@ -176,22 +175,31 @@ async def _redirect(request: web.Request, body: dict[str, Any]) -> web.StreamRes
 async def _dropped(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
     """Close the connection without an answer, the first `failures` times."""
     if _fails(request, body):
-        _abort(request)
+        _transport(request).abort()
     return await _stream(request, body | {"script": "whole"})
 
 
-async def _page(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-    return web.Response(text="<h1>Log in</h1>", content_type="text/html")
+async def _other(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+    """Answer with something else than an answer, of a `kind`, in an `encoding`."""
+    text = '{"text":"' + "x" * int(body.get("tokens", 0)) + '"}'
+    headers = {"Content-Encoding": body.get("encoding", "identity")}
+    kind = body.get("kind", "application/json")
+    return web.Response(text=text, content_type=kind, headers=headers)
+
+
+async def _garbage(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+    _transport(request).write(b"220 sk-1 ESMTP\r\n\r\n")
+    return await _dropped(request, body)
 
 
 _Script = Callable[[web.Request, dict[str, Any]], Awaitable[web.StreamResponse]]
 SCRIPTS: dict[str, _Script] = dict.fromkeys(TAILS, _stream) | {
     "failing": _failing,
     "plain": _plain,
-    "zipped": _zipped,
     "redirect": _redirect,
     "dropped": _dropped,
-    "page": _page,
+    "other": _other,
+    "garbage": _garbage,
 }
 
 

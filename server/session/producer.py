@@ -99,7 +99,7 @@ class Producer:
     async def _read(self, upstream: Upstream, request: Request) -> FinalEvent:
         try:
             async with (
-                asyncio.timeout(self._bounds.seconds),
+                asyncio.timeout(self._bounds.seconds) as limit,
                 aclosing(upstream(request)) as events,  # type: ignore[type-var]
             ):
                 async for event in events:
@@ -113,7 +113,8 @@ class Producer:
         except UpstreamFailed as error:
             return _failure(error)
         except TimeoutError:
-            return Aborted(AbortReason.LIMIT)
+            # One of the source's own is its failure, not our limit.
+            return Aborted(AbortReason.LIMIT) if limit.expired() else _failure(UpstreamFailed())
         except asyncio.CancelledError as cancelled:
             if cancelled.args and isinstance(cancelled.args[0], AbortReason):
                 return Aborted(cancelled.args[0])

@@ -4,10 +4,8 @@ import asyncio
 import socket
 import time
 from contextlib import aclosing
-from email.utils import formatdate
 
 import pytest
-from aiohttp import web
 
 from server.errors import (
     UpstreamFailed,
@@ -19,56 +17,10 @@ from server.errors import (
     UpstreamUnreachable,
 )  # fmt: skip
 from server.events import Content, Done, Reasoning, ToolCall
-from server.upstream import Request
-from server.upstream.http_answers import retry_after
 from server.upstream.openai import OpenAI, Server
-from tests.fake_upstream import expected_text, fake_app, stats_of
-
-KEY = "sk-very-secret"
-
-
-@pytest.fixture
-async def fake():
-    app = fake_app()
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1", stats_of(app)
-    await runner.cleanup()
-
-
-@pytest.fixture
-async def client():
-    client = OpenAI(stall=0.3, first_token=1.0)
-    yield client
-    await client.aclose()
-
-
-@pytest.fixture
-async def patient():
-    client = OpenAI(stall=0.3, first_token=30)
-    yield client
-    await client.aclose()
-
-
-def request(**parameters):
-    return Request("m", [{"role": "user", "content": "hi"}], parameters)
-
-
-async def drain(client, fake, **parameters):
-    upstream = client.upstream(Server(fake[0], KEY))
-    events = []
-    try:
-        async with aclosing(upstream(request(**parameters))) as stream:
-            async for event in stream:
-                events.append(event)
-    except UpstreamFailed as error:
-        return events, error
-    return events, None
-
-
-def text(events):
-    return "".join(e.content for e in events if isinstance(e, Content))
+from server.upstream.sse_parser import MAX_EVENT
+from tests.fake_upstream import expected_text
+from tests.upstream.runs import KEY, drain, request, text
 
 
 @pytest.mark.parametrize("split", [0, 1, 2, 3, 7, 64])
@@ -107,6 +59,7 @@ SHAPES = {
     "done_only": [Done("stop")],
     "two_choices": [Content("mine"), Done("stop")],
     "parts": [Content("ab"), Content("no"), Done("stop")],
+    "object_arguments": [ToolCall(0, "1", "f", '{"a":1}'), Done("tool_calls")],
     "function_call": [
         ToolCall(0, None, "f", "{"), ToolCall(0, None, None, "}"), Done("function_call"),
     ],
@@ -132,6 +85,19 @@ async def test_an_answer_that_is_not_streamed_is_taken_whole(client, fake):
     assert (text(events), events[-1].finish_reason, error) == (expected_text("p", 20), "stop", None)
 
 
+OTHER = [
+    {"kind": "text/html"},
+    {"kind": "text/event-stream", "encoding": "gzip"},
+    {"tokens": 2 * MAX_EVENT},
+]
+
+
+@pytest.mark.parametrize("other", OTHER, ids=["a page", "compressed", "too large"])
+async def test_what_is_no_answer_is_refused(client, fake, other):
+    _, error = await drain(client, fake, script="other", **other)
+    assert type(error) is UpstreamInvalid
+
+
 FAILURES = {
     "truncated": (UpstreamTruncated, 20),
     "malformed": (UpstreamInvalid, 20),
@@ -144,9 +110,9 @@ FAILURES = {
     "rejected": (UpstreamRejected, 20),
     "giant": (UpstreamInvalid, 20),
     "stall": (UpstreamStall, 20),
-    "zipped": (UpstreamInvalid, 0),
     "redirect": (UpstreamRejected, 0),
-    "page": (UpstreamInvalid, 0),
+    "other": (UpstreamInvalid, 0),
+    "garbage": (UpstreamInvalid, 0),
 }
 
 
@@ -230,27 +196,6 @@ async def test_the_models_are_listed(client, fake):
     assert await client.models(Server(fake[0], KEY)) == ["fake", "m"]
     with pytest.raises(UpstreamRejected):
         await client.models(Server(f"{fake[0]}/nowhere", KEY))
-
-
-HOUR = 3600
-WAITS = [
-    ({"Retry-After": "7"}, 7.0),
-    ({"Retry-After": "0.5"}, 0.5),
-    ({"Retry-After-Ms": "250", "Retry-After": "7"}, 0.25),
-    ({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
-    *(({"Retry-After": bad}, None) for bad in ("", "-1", "nan", "inf", "soon", "1e999")),
-    ({}, None),
-]
-
-
-@pytest.mark.parametrize(("headers", "seconds"), WAITS)
-def test_how_long_to_wait_is_read_in_every_form(headers, seconds):
-    assert retry_after(headers) == seconds
-
-
-def test_a_date_to_come_is_waited_for():
-    moment = formatdate(time.time() + HOUR, usegmt=True)
-    assert HOUR - 5 < retry_after({"Retry-After": moment}) <= HOUR
 
 
 async def test_more_than_one_choice_is_refused_before_asking(client, fake):

@@ -1,37 +1,19 @@
-"""The python upstream takes whatever can be streamed; the demo always says the same."""
+"""The python upstream takes whatever can be streamed, and closes it."""
 
 import asyncio
 import threading
 import time
-from contextlib import aclosing
 
 import pytest
-from aiohttp import web
-from multidict import CIMultiDict
 
 from server.errors import (
     UpstreamFailed,
-    UpstreamInvalid,
-    UpstreamRateLimited,
     UpstreamRejected,
-    UpstreamStall,
-    UpstreamTruncated,
 )
 from server.events import Bytes, Content, Done, ToolCall
-from server.upstream import Request
-from server.upstream.demo import demo
 from server.upstream.python import python
 from server.upstream.threads import ROOM
-from tests.fake_upstream import expected_text, fake_app, stats_of
-
-
-def request(prompt="hi", **parameters):
-    return Request("m", [{"role": "user", "content": prompt}], parameters)
-
-
-async def run(upstream, asked=None):
-    async with aclosing(upstream(asked or request())) as events:
-        return [event async for event in events]
+from tests.upstream.runs import request, run
 
 
 async def _generator(request):
@@ -57,8 +39,24 @@ async def _events(request):
     yield Content("never")
 
 
+class _Rows:
+    """An async iterable whose iterator has no `aclose`."""
+
+    def __init__(self, request):
+        self._rows = ["a", "b"]
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        if not self._rows:
+            raise StopAsyncIteration
+        return self._rows.pop(0)
+
+
 SOURCES = {
     "generator": _generator,
+    "async_iterable": _Rows,
     "awaitable": _answer,
     "callback": _callback,
     "events": _events,
@@ -237,115 +235,3 @@ async def test_a_source_that_blocks_holds_nobody(how):
     await events.aclose()
     go_on.set()
     assert time.monotonic() - began < 1
-
-
-@pytest.fixture
-async def served(http, aiohttp_server):
-    """Return a source that proxies a page of a given type, body and status."""
-
-    async def serve(asked: web.Request) -> web.Response:
-        body, status = bytes.fromhex(asked.query["body"]), int(asked.query["status"])
-        return web.Response(body=body, status=status, headers={"Content-Type": asked.query["kind"]})
-
-    app = fake_app()
-    app.router.add_get("/", serve)
-    server = await aiohttp_server(app)
-
-    def page(kind, body, status=200):
-        query = {"kind": kind, "body": body.hex(), "status": str(status)}
-        return python(lambda request: http.get(server.make_url("/"), params=query))
-
-    page.chat = python(
-        lambda request: http.post(server.make_url("/v1/chat/completions"), json=request.parameters)
-    )
-    page.stats = stats_of(app)
-    return page
-
-
-RELAYED = [
-    ("text/plain", "é🙂".encode(), Content("é🙂")),
-    ("text/html; charset=latin-1", b"\xe9", Content("é")),
-    ("application/json", b"[1]", Content("[1]")),
-    ("audio/mpeg", b"\xff\x00", Bytes(b"\xff\x00")),
-]
-
-
-@pytest.mark.parametrize(("kind", "body", "event"), RELAYED)
-async def test_a_response_is_relayed_as_text_or_bytes(served, kind, body, event):
-    assert await run(served(kind, body)) == [event, Done()]
-
-
-async def test_another_ai_endpoint_is_relayed_as_its_events(served):
-    events = await run(served.chat, request(seed="p", tokens=5))
-    assert "".join(e.content for e in events[:-1]) == expected_text("p", 5)
-    assert events[-1] == Done("stop", {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8})
-    with pytest.raises(UpstreamTruncated):
-        await run(served.chat, request(script="truncated"))
-
-
-async def test_leaving_a_relayed_response_closes_its_connection(served):
-    events = served.chat(request(tokens=10_000, rate=100))
-    await anext(events)
-    await events.aclose()
-    while not served.stats["closed"]:
-        await asyncio.sleep(0.005)
-    assert served.stats["closed"][0]["closed_by_peer"]
-
-
-@pytest.mark.parametrize(
-    ("kind", "body", "status", "error"),
-    [
-        ("text/plain", b"no key", 401, UpstreamRejected),
-        ("text/plain", b"later", 503, UpstreamRateLimited),
-        ("text/plain", "é".encode()[:1], 200, UpstreamInvalid),
-        ("text/plain; charset=klingon", b"a", 200, UpstreamInvalid),
-    ],
-)
-async def test_a_response_that_is_no_answer_fails(served, kind, body, status, error):
-    with pytest.raises(error):
-        await run(served(kind, body, status))
-
-
-async def test_a_response_of_another_client_is_relayed_and_closed():
-    class Response:
-        headers = CIMultiDict({"content-type": "text/plain"})
-        status_code = 200
-        closed = False
-
-        async def aiter_bytes(self):
-            for byte in "é🙂".encode():
-                yield bytes([byte])
-
-        async def aclose(self):
-            self.closed = True
-
-    response = Response()
-    assert await run(python(response)) == [Content("é"), Content("🙂"), Done()]
-    assert response.closed
-
-
-async def test_the_demo_says_the_same_for_the_same_seed():
-    asked = {"tokens": 40, "rate": 0, "seed": 3, "reasoning": True, "tool_call": True}
-    first, second = [await run(demo(), request("x", **asked)) for _ in range(2)]
-    assert first == second
-    assert first != await run(demo(), request("x", **asked | {"seed": 4}))
-    assert isinstance(first[-1], Done)
-
-
-async def test_the_demo_keeps_its_rate():
-    began = time.monotonic()
-    await run(demo(), request(tokens=50, rate=500))
-    assert 0.09 <= time.monotonic() - began < 1
-
-
-@pytest.mark.parametrize("bad", [{"rate": -1}, {"rate": "x"}, {"tokens": 1e9}, {"fail": "maybe"}])
-async def test_the_demo_refuses_nonsense(bad):
-    with pytest.raises(UpstreamRejected):
-        await run(demo(), request(**bad))
-
-
-@pytest.mark.parametrize(("how", "kind"), [("error", UpstreamFailed), ("stall", UpstreamStall)])
-async def test_the_demo_fails_on_demand(how, kind):
-    with pytest.raises(kind):
-        await run(demo(), request(tokens=2, rate=0, fail=how))
-    assert len(await run(demo(), request(tokens=2, rate=0, fail="truncated"))) == 2
