@@ -16,6 +16,7 @@ from server.session.directory import Directory
 from server.session.doorbell import Doorbell
 from server.session.hub import Hub
 from server.session.node import Node
+from server.session.pace import Pace
 from server.session.pipeline import Pipeline
 from server.session.producer import Bounds
 from server.session.producers import Rules
@@ -24,7 +25,7 @@ from server.session.store import Store
 from server.settings import Settings
 from server.transport import api, guard
 from server.transport.context import CONTEXT, Context
-from server.upstream import Models, Route, Upstream
+from server.upstream import Models, Route, Source, pulled
 from server.upstream.demo import demo
 from server.upstream.openai import OpenAI, Server
 
@@ -38,8 +39,8 @@ _CSP = (
 _TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 
 
-def create_app(settings: Settings, *, upstreams: Mapping[str, Upstream] | None = None) -> web.Application:
-    """Return the application; `upstreams` adds models by name, each a callable as in `server.upstream`.
+def create_app(settings: Settings, *, upstreams: Mapping[str, Source] | None = None) -> web.Application:
+    """Return the application; `upstreams` adds models by name, each a `Source` as in `server.upstream`.
 
     `settings.redis` must be a URL: whoever runs the application starts the embedded server.
     Starting it raises `StoreUnavailable` if that Redis cannot be reached or would evict keys.
@@ -54,7 +55,7 @@ def create_app(settings: Settings, *, upstreams: Mapping[str, Upstream] | None =
     return app
 
 
-async def _run_node(app: web.Application, upstreams: Mapping[str, Upstream]) -> AsyncIterator[None]:
+async def _run_node(app: web.Application, upstreams: Mapping[str, Source]) -> AsyncIterator[None]:
     settings = app[SETTINGS]
     assert settings.redis is not None, "a Redis URL is needed"
     connections = Connections(settings.redis)
@@ -63,7 +64,8 @@ async def _run_node(app: web.Application, upstreams: Mapping[str, Upstream]) -> 
         raise StoreUnavailable(
             f"Redis evicts keys (maxmemory-policy {facts.policy}); tokenwire needs noeviction."
         )
-    hot, calls = (Pipeline(connections.make, connections.ready) for _ in range(2))
+    hot = Pipeline(connections.make, connections.ready, Pace())
+    calls = Pipeline(connections.make, connections.ready)
     store = Store(calls, load(facts.flags))
     name = secrets.token_hex(6)
     rung: list[Hub] = []
@@ -107,16 +109,16 @@ def rules(settings: Settings) -> Rules:
     )
 
 
-def _models(settings: Settings, client: OpenAI, upstreams: Mapping[str, Upstream]) -> Models:
-    routes = {"demo": Route(demo())}
+def _models(settings: Settings, client: OpenAI, upstreams: Mapping[str, Source]) -> Models:
+    routes = {"demo": Route(pulled(demo()))}
     for name, route in settings.models.items():
         if route.upstream == "demo":
-            routes[name] = Route(demo())
+            routes[name] = Route(pulled(demo()))
             continue
         key = os.environ.get(route.api_key_env) if route.api_key_env else settings.api_key
         server = Server(route.base_url or settings.upstream or "", key)
         routes[name] = Route(client.upstream(server), route.model)
-    routes |= {name: Route(upstream) for name, upstream in upstreams.items()}
+    routes |= {name: Route(pulled(source)) for name, source in upstreams.items()}
     fallback = listing = None
     if settings.upstream:
         server = Server(settings.upstream, settings.api_key)

@@ -13,7 +13,7 @@ from server.session.log import Entry, Log
 from server.session.pipeline import Pipeline
 from server.session.scripts import load
 from server.session.state import Gate
-from server.session.store import Identity, Store, append_commands
+from server.session.store import Identity, Store, append_command
 from tests.redis_server import RedisServer, binaries
 from tests.test_store import SPEC
 
@@ -55,7 +55,7 @@ class StoreAgainstList(RuleBasedStateMachine):
     def append(self, texts, final) -> None:
         lines = tuple(encode(Content(t)) for t in texts) + ((encode(Done()),) if final else ())
         entry = self.log.next(lines, final)
-        assert isinstance(self.do(self.pipeline.call(*append_commands(self.sid, entry)))[0], bytes)
+        assert isinstance(self.do(self.pipeline.call(append_command(self.sid, entry)))[0], bytes)
         self.log.absorb(entry)
         self.lines += lines
         self.closed = final

@@ -8,7 +8,8 @@ import secrets
 from collections.abc import Iterable
 
 from server.session import answers
-from server.session.pipeline import Command, Pipeline, checked
+from server.session.link import Command
+from server.session.pipeline import Pipeline, checked
 
 LIVE, RECENT, SECRET = "tw:live", "tw:recent", "tw:secret"
 TTL = 7 * 24 * 3600

@@ -13,8 +13,9 @@ import msgspec
 from server.errors import StoreUnavailable
 from server.events import Cursor
 from server.session.answers import Meta, Read
+from server.session.link import Command, Reply
 from server.session.log import Absorbed, Entry, Log
-from server.session.pipeline import Command, Pipeline, Reply
+from server.session.pipeline import Pipeline
 from server.session.state import Spec
 from server.session.store import PAGE, Store, parse_read, read_commands
 from server.session.tail import Tail

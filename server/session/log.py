@@ -8,15 +8,13 @@ continue the prefix, or there are fewer entries than the last one's ordinal says
 
 from bisect import bisect_right
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from server.events import Cursor
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One entry of the log: events `first … last` under one epoch, or a marker (no events).
 
     `final` says that the last of `lines` (one JSON event each) is the final event.
@@ -97,7 +95,7 @@ class Log:
     @property
     def epoch(self) -> int:
         """The epoch of the last entry."""
-        return self.top.epoch
+        return self._epochs[-1] if self._epochs else 0
 
     @property
     def cursor(self) -> Cursor:

@@ -1,32 +1,31 @@
-"""One connection to Redis on which everybody's commands travel together.
+"""One connection to Redis on which everybody's commands travel together, a flight at a time.
 
-Whatever is asked for while a round trip is in flight goes with the next one; an idle pipeline sends
-at once, no timer. A connection that breaks makes every waiting job `lost`: what was sent may or may
-not have happened, and nothing is sent again in silence.
+Whatever is asked for while a flight is under way goes with the next one; an idle pipeline sends at
+once. A connection that breaks makes every waiting job `lost`: what was sent may or may not have
+happened, and nothing is sent again in silence.
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
-from typing import Any, Protocol
+from typing import Protocol
 
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError
 
 from server.errors import StoreUnavailable
+from server.session.link import Command, Link, Reply
+from server.session.pace import Pace
 
-Command = tuple[Any, ...]
-Reply = Any
-"""What Redis answered; an error reply is the exception itself."""
+log = logging.getLogger(__name__)
 
 FLIGHT_TIMEOUT = 5.0
 FLIGHT_JOBS = 512
 BACKOFF = (0.02, 0.05, 0.1, 0.2, 0.5)
 
 
-def checked(replies: Sequence[Reply]) -> Sequence[Any]:
+def checked(replies: Sequence[Reply]) -> Sequence[Reply]:
     """Return the replies; raise `StoreUnavailable` if one is a refusal."""
     for reply in replies:
         if isinstance(reply, OutOfMemoryError):
@@ -71,29 +70,54 @@ class Call:
             self.replies.set_exception(StoreUnavailable())
 
 
+class Note:
+    """A job whose outcome is nobody's concern."""
+
+    def __init__(self, *commands: Command) -> None:
+        self._commands = commands
+
+    def commands(self) -> Sequence[Command]:
+        """Return the commands."""
+        return self._commands
+
+    def settle(self, replies: Sequence[Reply]) -> None:
+        """Take no notice."""
+
+    def lost(self) -> None:
+        """Take no notice."""
+
+
 def _nobody() -> None:
     """Be told, and do nothing."""
 
 
 class Pipeline:
-    """A connection, its queue of jobs and the task that flies them.
+    """A connection, its queue of jobs and the flight that is under way.
 
     `connect` makes a new connection, `connected` is awaited on it before it carries any job, and
-    `reconnected` is called: what was acknowledged on the one before may be lost.
+    `reconnected` is called: what was acknowledged on the one before may be lost. With a `pace`, flights
+    wait for company while the node is busy.
     """
 
     def __init__(
         self,
         connect: Callable[[], AbstractConnection],
         connected: Callable[[AbstractConnection], Awaitable[None]],
+        pace: Pace | None = None,
     ) -> None:
+        self._loop = asyncio.get_running_loop()
         self._connect = connect
         self._connected = connected
+        self._pace = pace
         self._jobs: deque[Job] = deque()
-        self._wake = asyncio.Event()
-        self._connection: AbstractConnection | None = None
-        self._task = asyncio.create_task(self._run(), name="redis-pipeline")
+        self._flight: list[tuple[Job, int]] = []
+        self._link: Link | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._due: asyncio.Handle | None = None
+        self._overdue: asyncio.TimerHandle | None = None
         self._failures = 0
+        self._not_before = 0.0
+        self._closed = False
         self.down_since: float | None = None
         self.reconnected_at: float | None = None
         self.reconnected: Callable[[], None] = _nobody
@@ -101,7 +125,7 @@ class Pipeline:
     def submit(self, job: Job) -> None:
         """Queue a job for the next flight."""
         self._jobs.append(job)
-        self._wake.set()
+        self._arrange()
 
     async def call(self, *commands: Command) -> Sequence[Reply]:
         """Send commands and return their replies; raise `StoreUnavailable` if they got lost."""
@@ -111,90 +135,102 @@ class Pipeline:
 
     async def aclose(self) -> None:
         """Stop flying, fail what waits and close the connection."""
-        self._task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._task
-        self._lose(list(self._jobs))
-        await self._disconnect()
+        self._closed = True
+        for handle in (self._due, self._overdue):
+            if handle is not None:
+                handle.cancel()
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.gather(self._connecting, return_exceptions=True)
+        self._lose()
+        if self._link is not None:
+            await self._link.aclose()
 
-    async def _run(self) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while self._jobs:
-                await self._fly()
-
-    async def _fly(self) -> None:
-        jobs: list[Job] = []
-        try:
-            async with asyncio.timeout(FLIGHT_TIMEOUT):
-                connection = self._connection or await self._reconnect()
-                jobs = [self._jobs.popleft() for _ in range(min(FLIGHT_JOBS, len(self._jobs)))]
-                flight = [(job, job.commands()) for job in jobs]
-                replies = await _round_trip(connection, [c for _, cs in flight for c in cs])
-        except (RedisError, OSError, TimeoutError):
-            await self._fail(jobs)
+    def _arrange(self) -> None:
+        """See to it that a flight leaves, unless one is under way: what waits goes when it is back."""
+        if self._due is not None or self._flight or self._connecting is not None or self._closed:
             return
-        except asyncio.CancelledError:
-            self._lose(jobs)
-            raise
-        if self.down_since is not None:
-            self.reconnected_at = asyncio.get_running_loop().time()
-        self._failures, self.down_since = 0, None
-        if any(isinstance(reply, ReadOnlyError) for reply in replies):
-            await self._disconnect()
-        _hand_out(flight, replies)
+        wait = self._not_before - self._loop.time() if self._link is None else 0.0
+        if self._pace is not None and wait <= 0.0:
+            wait = self._pace.wait()
+        # At once is at the end of this turn of the loop: all that it asks for goes together.
+        leave = self._leave
+        self._due = self._loop.call_later(wait, leave) if wait > 0.0 else self._loop.call_soon(leave)
 
-    async def _reconnect(self) -> AbstractConnection:
+    def _leave(self) -> None:
+        self._due = None
+        if self._link is None:
+            self._connecting = self._loop.create_task(self._reconnect())
+            return None
+        flown: list[Command] = []
+        for _ in range(min(FLIGHT_JOBS, len(self._jobs))):
+            job = self._jobs.popleft()
+            if commands := job.commands():
+                self._flight.append((job, len(commands)))
+                flown += commands
+        if not self._flight:
+            return self._arrange() if self._jobs else None
+        if self._pace is not None:
+            self._pace.leave()
+        self._overdue = self._loop.call_later(FLIGHT_TIMEOUT, self._link.close)
+        self._link.send(flown, len(flown))
+        return None
+
+    def _land(self, replies: list[Reply]) -> None:
+        flight, self._flight = self._flight, []
+        self._rest()
+        if self.down_since is not None:
+            self.reconnected_at = self._loop.time()
+        self._failures, self.down_since = 0, None
+        at = 0
+        for job, count in flight:
+            try:
+                job.settle(replies[at : at + count])
+            except Exception:
+                log.exception("a reply could not be taken")
+            at += count
+        if self._link is not None and any(isinstance(reply, ReadOnlyError) for reply in replies):
+            self._link.close()
+        elif self._jobs:
+            self._arrange()
+
+    async def _reconnect(self) -> None:
         connection = self._connect()
         try:
-            await connection.connect()  # type: ignore[no-untyped-call]
-            await self._connected(connection)
+            async with asyncio.timeout(FLIGHT_TIMEOUT):
+                await connection.connect()  # type: ignore[no-untyped-call]
+                await self._connected(connection)
+        except (RedisError, OSError, TimeoutError):
+            await connection.disconnect(nowait=True)
+            self._connecting = None
+            self._broken()
+            return
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
-        self._connection = connection
+        self._link = Link(connection, self._land, self._broken)
+        self._connecting = None
         self.reconnected()
-        return connection
+        self._arrange()
 
-    async def _fail(self, flown: list[Job]) -> None:
-        await self._disconnect()
+    def _broken(self) -> None:
+        now = self._loop.time()
+        self._link = None
+        self._rest()
         if self.down_since is None:
-            self.down_since = asyncio.get_running_loop().time()
-        self._lose(flown + list(self._jobs))
-        await asyncio.sleep(BACKOFF[min(self._failures, len(BACKOFF) - 1)])
+            self.down_since = now
+        self._not_before = now + BACKOFF[min(self._failures, len(BACKOFF) - 1)]
         self._failures += 1
+        self._lose()
 
-    def _lose(self, jobs: list[Job]) -> None:
+    def _rest(self) -> None:
+        if self._overdue is not None:
+            self._overdue.cancel()
+            self._overdue = None
+
+    def _lose(self) -> None:
+        lost = [job for job, _ in self._flight] + list(self._jobs)
+        self._flight.clear()
         self._jobs.clear()
-        for job in jobs:
+        for job in lost:
             job.lost()
-
-    async def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(RedisConnectionError, OSError):
-                await connection.disconnect(nowait=True)
-
-
-def _hand_out(flight: list[tuple[Job, Sequence[Command]]], replies: list[Reply]) -> None:
-    at = 0
-    for job, commands in flight:
-        if commands:
-            job.settle(replies[at : at + len(commands)])
-            at += len(commands)
-
-
-async def _round_trip(connection: AbstractConnection, commands: list[Command]) -> list[Reply]:
-    if not commands:
-        return []
-    await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
-    replies: list[Reply] = []
-    for _ in commands:
-        try:
-            replies.append(await connection.read_response(disable_decoding=True))
-        except RedisConnectionError:
-            raise
-        except RedisError as error:
-            replies.append(error)
-    return replies

@@ -3,14 +3,14 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
 from dataclasses import dataclass
 
 import msgspec
 
-from server.errors import UpstreamFailed, UpstreamTruncated
-from server.events import FINAL, Aborted, AbortReason, Error, Event, FinalEvent, encode
-from server.session.appender import Appender, Over
+from server.errors import UpstreamFailed
+from server.events import Aborted, AbortReason, Error, Event, FinalEvent, encode
+from server.session.appender import Appender
+from server.session.healing import Over
 from server.session.state import Report, Spec
 from server.session.tail import Tail
 from server.upstream import Request, Upstream
@@ -26,6 +26,10 @@ class Bounds:
     bytes: int
     seconds: float
     backlog: int
+
+
+class _OverLimit(Exception):
+    """The session has used what one may use."""
 
 
 class Producer:
@@ -98,18 +102,10 @@ class Producer:
 
     async def _read(self, upstream: Upstream, request: Request) -> FinalEvent:
         try:
-            async with (
-                asyncio.timeout(self._bounds.seconds) as limit,
-                aclosing(upstream(request)) as events,  # type: ignore[type-var]
-            ):
-                async for event in events:
-                    if isinstance(event, FINAL):
-                        return event
-                    if not self._accept(event):
-                        return Aborted(AbortReason.LIMIT)
-                    if self._crowded:
-                        await self._room()
-            raise UpstreamTruncated()
+            async with asyncio.timeout(self._bounds.seconds) as limit:
+                return await upstream(request, self)
+        except _OverLimit:
+            return Aborted(AbortReason.LIMIT)
         except UpstreamFailed as error:
             return _failure(error)
         except TimeoutError:
@@ -123,24 +119,26 @@ class Producer:
             log.exception("an upstream raised")
             return _failure(UpstreamFailed())
 
-    def _accept(self, event: Event) -> bool:
+    def push(self, event: Event) -> None:
+        """Take the upstream's next event (`server.upstream.Feed`)."""
         line = encode(event)
         self._first = self._first or asyncio.get_running_loop().time()
         self._tokens += 1
         self._bytes += len(line)
         if self._tokens > self._bounds.tokens or self._bytes > self._bounds.bytes:
-            return False
+            raise _OverLimit()
         self._held = self._held + len(line) if self.tail.gate is not None else 0
         self.appender.add(line)
-        return True
 
     @property
-    def _crowded(self) -> bool:
+    def full(self) -> bool:
+        """Whether a pause holds as much as it may, or Redis is too far behind."""
         paused = self.tail.gate is not None and self._held >= self._spec.hold_limit
         return paused or self.appender.backlog > self._bounds.backlog
 
-    async def _room(self) -> None:
-        while self._crowded and not self.appender.over.done():
+    async def room(self) -> None:
+        """Wait until it is not full."""
+        while self.full and not self.appender.over.done():
             self.appender.moved.clear()
             await self.appender.moved.wait()
 

@@ -8,7 +8,9 @@ from typing import Any
 
 from server.errors import StoreUnavailable
 from server.events import AbortReason
-from server.session.appender import Appender, Over
+from server.session.appender import Appender
+from server.session.follower import Follower
+from server.session.healing import Over
 from server.session.hub import Hub
 from server.session.lease import Lease
 from server.session.pipeline import Pipeline
@@ -89,10 +91,7 @@ class Producers:
         return self._running.get(sid)
 
     def begin(self, who: Identity, epoch: int, upstream: Upstream, request: Request) -> None:
-        """Run a new session."""
-        self._tasks.spawn(self._produce(who, epoch, upstream, request))
-
-    async def _produce(self, who: Identity, epoch: int, upstream: Upstream, request: Request) -> None:
+        """Run a new session; its tail is open when this returns, so that nobody reads it from Redis."""
         follower, rules, sid = self._hub.begin(who, epoch), self._rules, who.sid
         lease = Lease(who, self._store, rules.lease)
         appender = Appender(who, follower, self._store, self._hot, lease, rules.grace)
@@ -106,8 +105,14 @@ class Producers:
                 self._tasks.spawn(producer.beat())
 
         follower.learned = learned
+        self._tasks.spawn(self._produce(producer, follower, upstream, request))
+
+    async def _produce(
+        self, producer: Producer, follower: Follower, upstream: Upstream, request: Request
+    ) -> None:
+        appender, sid = producer.appender, follower.tail.sid
         try:
-            await producer.run(upstream, request, rules.linger)
+            await producer.run(upstream, request, self._rules.linger)
         finally:
             del self._running[sid]
             follower.heal = follower.learned = None

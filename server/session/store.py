@@ -17,8 +17,9 @@ from server.errors import StoreUnavailable
 from server.events import Cursor
 from server.session import answers, directory
 from server.session.answers import Controlled, Flag, Read, Renewal
+from server.session.link import Command, Reply
 from server.session.log import Entry
-from server.session.pipeline import Command, Pipeline, Reply, checked
+from server.session.pipeline import Pipeline, checked
 from server.session.scripts import Script
 from server.session.state import Gate, Spec
 
@@ -51,14 +52,20 @@ def _keys(sid: str) -> tuple[str, str, str]:
     return f"tw:{{{sid}}}:m", f"tw:{{{sid}}}:l", f"tw:{{{sid}}}:v"
 
 
-def append_commands(sid: str, entry: Entry) -> Sequence[Command]:
-    """Return the hot path: append, ring, and look whether the gate was shut meanwhile."""
-    meta, log, _ = _keys(sid)
-    return (
-        ("XADD", log, "NOMKSTREAM", str(entry.id), *entry.fields()),
-        ("PUBLISH", log_channel(sid), b""),
-        ("HGET", meta, "gate"),
-    )
+def append_command(sid: str, entry: Entry) -> Command:
+    """Return the hot path: append, under the id that is the fence."""
+    epoch, seq = entry.id
+    return ("XADD", f"tw:{{{sid}}}:l", "NOMKSTREAM", f"{epoch}-{seq}", *entry.fields())
+
+
+def ring_command(sid: str) -> Command:
+    """Return the bell that says that the log grew; answered with how many heard it."""
+    return ("PUBLISH", log_channel(sid), b"")
+
+
+def gate_command(sid: str) -> Command:
+    """Return the look whether the gate is shut."""
+    return ("HGET", f"tw:{{{sid}}}:m", "gate")
 
 
 def read_commands(sid: str, top: Cursor, count: int = PAGE) -> Sequence[Command]:

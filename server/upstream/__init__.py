@@ -1,18 +1,19 @@
 """Where tokens come from.
 
-The seam: an upstream is a callable that takes a `Request` and returns an async iterator of events.
-The last event it yields is final (`Done`, `Error` or `Aborted`); one that ends without is taken as
-broken off. It raises `UpstreamFailed` for what went wrong, and closes its connection when it is
-closed (`aclose`) or cancelled. Which upstream serves a model is a matter of names: `Models`.
+The seam: an upstream is awaited with a `Request` and a `Feed`. It pushes each event into the feed as it
+comes, waits for room when the feed is full, and returns the final event. It raises `UpstreamFailed` for
+what went wrong, and closes its connection when it is cancelled. Pushing, because a task switch a token
+costs more than the token. Whatever is written as an async iterator becomes one by `pulled`.
+Which upstream serves a model is a matter of names: `Models`.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
-from server.errors import UnknownModel, UpstreamFailed
-from server.events import Event
+from server.errors import UnknownModel, UpstreamFailed, UpstreamTruncated
+from server.events import FINAL, Event, FinalEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,40 @@ def _text(content: Any) -> str:
     )
 
 
-Upstream = Callable[[Request], AsyncIterator[Event]]
+class Feed(Protocol):
+    """Where an upstream's events go."""
+
+    def push(self, event: Event) -> None:
+        """Take the next event; raise what ends the session from within, a limit for one."""
+
+    @property
+    def full(self) -> bool:
+        """Whether the upstream should not be read on for now."""
+
+    async def room(self) -> None:
+        """Wait until the feed is not full."""
+
+
+Upstream = Callable[[Request, Feed], Awaitable[FinalEvent]]
+
+Source = Callable[[Request], AsyncIterator[Event]]
+"""Yields events, the last of them final; one that ends without is taken as broken off."""
+
+
+def pulled(source: Source) -> Upstream:
+    """Return the upstream for a source."""
+
+    async def upstream(request: Request, feed: Feed) -> FinalEvent:
+        async with aclosing(source(request)) as events:  # type: ignore[type-var]
+            async for event in events:
+                if isinstance(event, FINAL):
+                    return event
+                feed.push(event)
+                if feed.full:
+                    await feed.room()
+        raise UpstreamTruncated()
+
+    return upstream
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,10 @@ from typing import Any
 
 import aiohttp
 
-from server.errors import UpstreamInvalid
+from server.errors import UpstreamFailed, UpstreamInvalid
+from server.events import Event
 from server.upstream.chunks import ChunkReader
-from server.upstream.http_answers import check_status, hang_up
+from server.upstream.http_answers import check_status
 
 
 def body_of(given: Any) -> AsyncGenerator[Any, None] | None:
@@ -35,11 +36,20 @@ async def _relayed(response: Any, status: int, pieces: AsyncIterable[bytes]) -> 
                 yield item
     finally:
         if isinstance(response, aiohttp.ClientResponse):
-            hang_up(response)
+            _hang_up(response)
         else:
             closed = response.aclose()
             if inspect.isawaitable(closed):
                 await closed
+
+
+def _hang_up(response: aiohttp.ClientResponse) -> None:
+    # Aborted, not released: whoever stops reading wants the other side to stop, too, and TLS would
+    # first wait for its goodbye.
+    connection = response.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
+    response.close()
 
 
 def _read(content_type: str | None, pieces: AsyncIterable[bytes]) -> AsyncGenerator[Any, None]:
@@ -54,14 +64,22 @@ def _read(content_type: str | None, pieces: AsyncIterable[bytes]) -> AsyncGenera
 
 
 async def _chunks(pieces: AsyncIterable[bytes]) -> AsyncGenerator[Any, None]:
-    reader = ChunkReader()
+    events: list[Event] = []
+    reader = ChunkReader(events.append)
     async for piece in pieces:
-        for event in reader.feed(piece):
+        failure, ended = None, False
+        try:
+            ended = reader.feed(piece)
+        except UpstreamFailed as error:
+            failure = error  # comes after what was before it
+        for event in events:
             yield event
-        if reader.ended:
-            return
-    for event in reader.finish():
-        yield event
+        events.clear()
+        if failure is not None:
+            raise failure
+        if ended:
+            break
+    yield reader.finish()
 
 
 async def _texts(pieces: AsyncIterable[bytes], charset: str) -> AsyncGenerator[str, None]:

@@ -4,7 +4,7 @@ It takes what the compatible servers really send: two names for reasoning, conte
 refusal, the old `function_call`, tool calls without an index, a whole answer instead of a stream.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -79,49 +79,49 @@ _FAILURES: dict[str | int, type[UpstreamFailed]] = {
 
 
 class ChunkReader:
-    """One streamed answer in progress: bytes in, events out; `ended` once it gave its `Done`."""
+    """One streamed answer in progress: bytes in, events to `push`; `begun` once there was one."""
 
-    def __init__(self) -> None:
+    def __init__(self, push: Callable[[Event], None]) -> None:
+        self.begun = False
+        self._push = push
         self._parser = SSEParser()
         self._finish_reason: str | None = None
         self._usage: dict[str, Any] | None = None
-        self.ended = False
+        self._ended = False
 
-    def feed(self, piece: bytes) -> Iterator[Event]:
-        """Yield the events that `piece` completes, `Done` at `[DONE]` and nothing after it.
+    def feed(self, piece: bytes) -> bool:
+        """Push the events that `piece` completes; return whether that was `[DONE]`.
 
         Raise `UpstreamInvalid` for what is not the protocol, and what `_FAILURES` says for an
         error that the server reports; either after the events before it.
         """
         for name, data, _ in self._parser.feed(piece):
             if data == b"[DONE]":
-                yield self._done()
-                return
-            yield from self._events(_parsed(data, failed=name == "error"))
+                self._ended = True
+                return True
+            self._take(_parsed(data, failed=name == "error"))
+        return False
 
-    def finish(self) -> Iterator[Event]:
-        """Yield `Done` at the end of the body; raise `UpstreamTruncated` if no chunk said why."""
-        if self._finish_reason is None:
+    def finish(self) -> Done:
+        """Return the end; raise `UpstreamTruncated` if the body ended and no chunk said why."""
+        if self._finish_reason is None and not self._ended:
             raise UpstreamTruncated()
-        yield self._done()
-
-    def _done(self) -> Done:
-        self.ended = True
         return Done(self._finish_reason or "stop", self._usage)
 
-    def _events(self, chunk: _Chunk) -> list[Event]:
-        events: list[Event] = []
+    def _take(self, chunk: _Chunk) -> None:
         # Usage comes in a chunk of its own, after the one that names the finish_reason.
-        self._usage = self._usage if chunk.usage is None else chunk.usage
+        if chunk.usage is not None:
+            self._usage = chunk.usage
         for choice in chunk.choices or ():
             if choice.index == 0:  # one answer was asked for
                 self._finish_reason = choice.finish_reason or self._finish_reason
-                events += _events(choice.delta)
-        return events
+                for event in _events(choice.delta):
+                    self.begun = True
+                    self._push(event)
 
 
-def whole_answer(body: bytes) -> list[Event]:
-    """Return the events of an answer that was not streamed, `Done` last.
+def whole_answer(body: bytes) -> tuple[list[Event], Done]:
+    """Return the events of an answer that was not streamed, and its end.
 
     Raise `UpstreamInvalid` if it is none, and what `_FAILURES` says if it is an error.
     """
@@ -129,7 +129,7 @@ def whole_answer(body: bytes) -> list[Event]:
     if not chunk.choices or chunk.choices[0].message is None:
         raise UpstreamInvalid("The model server sent no answer.")
     choice = chunk.choices[0]
-    return [*_events(choice.message), Done(choice.finish_reason or "stop", chunk.usage)]
+    return _events(choice.message), Done(choice.finish_reason or "stop", chunk.usage)
 
 
 def _parsed(data: bytes, failed: bool = False) -> _Chunk:

@@ -14,7 +14,7 @@ import msgspec
 
 from server.errors import UpstreamFailed, UpstreamRejected, UpstreamStall
 from server.events import Content, Done, Event, Reasoning, ToolCall
-from server.upstream import Request, Upstream
+from server.upstream import Request, Source
 
 _OPENINGS = ("A stream", "One log", "Every token", "A cursor", "The reader", "This answer")
 _VERBS = ("keeps", "carries", "resumes", "follows", "orders", "delivers", "survives")
@@ -35,8 +35,8 @@ class _Options(msgspec.Struct):
     fail: str | None = None
 
 
-def demo(rate: float = 30.0) -> Upstream:
-    """Return the upstream; `rate` is what a request that names none gets."""
+def demo(rate: float = 30.0) -> Source:
+    """Return the source; `rate` is what a request that names none gets."""
 
     async def stream(request: Request) -> AsyncIterator[Event]:
         options = _options(request, rate)

@@ -1,11 +1,9 @@
-"""An upstream's HTTP answer: what its head says about it, and how to hang up."""
+"""What the head of an upstream's HTTP answer says about it (pure)."""
 
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-
-import aiohttp
 
 from server.errors import UpstreamFailed, UpstreamRateLimited, UpstreamRejected
 
@@ -49,15 +47,3 @@ def _until(date: str) -> float | None:
     if moment.tzinfo is None:  # "-0000", which is UTC, too
         moment = moment.replace(tzinfo=UTC)
     return max(0.0, (moment - datetime.now(UTC)).total_seconds())
-
-
-def hang_up(response: aiohttp.ClientResponse) -> None:
-    """Close the connection now, unless the answer was read to its end.
-
-    Aborted, not released: whoever stops reading wants the other side to stop, too, and TLS would
-    first wait for its goodbye.
-    """
-    connection = response.connection
-    if connection is not None and connection.transport is not None:
-        connection.transport.abort()
-    response.close()

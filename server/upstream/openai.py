@@ -1,4 +1,4 @@
-"""Any OpenAI-compatible server's chat completions, through aiohttp's client.
+"""Any OpenAI-compatible server's chat completions.
 
 Nothing is retried once a token has come. An upstream's own words of failure are never passed on:
 they may hold keys.
@@ -8,11 +8,12 @@ import asyncio
 import itertools
 import logging
 import random
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-import aiohttp
 import msgspec
 import orjson
 from yarl import URL
@@ -22,14 +23,14 @@ from server.errors import (
     UpstreamInvalid,
     UpstreamRateLimited,
     UpstreamRejected,
-    UpstreamStall,
-    UpstreamTruncated,
     UpstreamUnreachable,
 )
-from server.events import Event
-from server.upstream import Request, Upstream
+from server.events import FinalEvent
+from server.upstream import Feed, Request, Upstream
 from server.upstream.chunks import ChunkReader, whole_answer
-from server.upstream.http_answers import check_status, hang_up
+from server.upstream.exchange import Answer
+from server.upstream.http_answers import check_status
+from server.upstream.http_client import HttpClient
 from server.upstream.sse_parser import MAX_EVENT
 
 log = logging.getLogger(__name__)
@@ -71,55 +72,45 @@ class OpenAI:
     def __init__(self, stall: float, first_token: float, connect: float = 5.0) -> None:
         self._stall = stall
         self._first_token = first_token
-        self._connect = connect
-        self._http: aiohttp.ClientSession | None = None
+        self._http = HttpClient(connect)
 
     def upstream(self, server: Server) -> Upstream:
         """Return the upstream that asks `server`."""
-        return lambda request: self._stream(server, request)
+        return partial(self._stream, server)
 
     async def models(self, server: Server) -> list[str]:
         """Return the ids of the models that `server` lists; raise `UpstreamFailed` if it does not."""
         until = asyncio.get_running_loop().time() + LISTING
-        response = await self._ask("GET", server, "models", None, until)
-        try:
-            listing = _listing(await _whole(response, until))
-        finally:
-            hang_up(response)
+        with closing(await self._ask("GET", server, "models", b"", until)) as answer:
+            listing = _listing(await self._http.read(answer, MAX_EVENT, until))
         if listing is None:
             raise UpstreamInvalid()
         return [listed.id for listed in listing.data]
 
     async def aclose(self) -> None:
         """Close every connection."""
-        if self._http is not None:
-            await self._http.close()
+        await self._http.aclose()
 
-    async def _stream(self, server: Server, request: Request) -> AsyncIterator[Event]:
-        loop = asyncio.get_running_loop()
-        until = loop.time() + self._first_token
-        response = await self._answer(server, _body(request), until)
-        try:
-            if response.content_type == "application/json":
-                for event in whole_answer(await _whole(response, until)):
-                    yield event
-                return
-            reader, begun = ChunkReader(), False
-            while not reader.ended:
-                piece = await _piece(response, until)
-                # All that one read brought, without a switch to another task in between.
-                for event in reader.feed(piece) if piece else reader.finish():
-                    begun = True
-                    yield event
-                until = loop.time() + self._stall if begun else until
-        finally:
-            hang_up(response)
+    async def _stream(self, server: Server, request: Request, feed: Feed) -> FinalEvent:
+        until = asyncio.get_running_loop().time() + self._first_token
+        with closing(await self._answer(server, _body(request), until)) as answer:
+            if answer.content_type == "application/json":
+                events, done = whole_answer(await self._http.read(answer, MAX_EVENT, until))
+                for event in events:
+                    feed.push(event)
+                return done
+            reader = ChunkReader(feed.push)
+            # Only an event ends the wait for the first token: bytes may be comments.
+            await answer.pour(
+                reader.feed, lambda: answer.last + self._stall if reader.begun else until, feed
+            )
+            return reader.finish()
 
-    async def _answer(self, server: Server, body: bytes, until: float) -> aiohttp.ClientResponse:
+    async def _answer(self, server: Server, body: bytes, until: float) -> Answer:
         budget = RETRY_BUDGET
         for attempt in itertools.count():
             try:
-                response = await self._ask("POST", server, "chat/completions", body, until)
+                answer = await self._ask("POST", server, "chat/completions", body, until)
             except (UpstreamRateLimited, UpstreamUnreachable) as error:
                 wait = error.retry_after
                 if wait is None:
@@ -129,86 +120,45 @@ class OpenAI:
                 if attempt == RETRIES or budget < 0 or late:
                     raise
             else:
-                return _streaming(response)
+                return _streaming(answer)
             await asyncio.sleep(wait)
         raise AssertionError  # pragma: no cover
 
-    async def _ask(
-        self, method: str, server: Server, path: str, body: bytes | None, until: float
-    ) -> aiohttp.ClientResponse:
-        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+    async def _ask(self, method: str, server: Server, path: str, body: bytes, until: float) -> Answer:
+        headers = {"Content-Type": "application/json"}
         if server.api_key:
             headers["Authorization"] = f"Bearer {server.api_key}"
         try:
-            async with asyncio.timeout_at(until):
-                response = await self._session().request(
-                    method, server.url(path), data=body, headers=headers, allow_redirects=False
-                )
-        except (aiohttp.ClientError, OSError) as error:
-            # Its class alone: a connection error's text is harmless, a response error's is not.
-            log.warning("%s: %s", _name(server), type(error).__name__)
-            raise _failure(error) from None
-        try:
-            check_status(response.status, response.headers)
-        except UpstreamFailed:
-            log.warning("%s: HTTP %d", _name(server), response.status)
-            hang_up(response)
+            answer = await self._http.ask(method, server.url(path), headers, body, until)
+            with _closed_on_failure(answer):
+                check_status(answer.status, answer.headers)
+        except UpstreamFailed as error:
+            what = f"HTTP {error.upstream_status}" if error.upstream_status else error.code
+            log.warning("%s: %s", _name(server), what)
             raise
-        return response
-
-    def _session(self) -> aiohttp.ClientSession:
-        # Made late: it belongs to the loop that runs.
-        if self._http is None:
-            self._http = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect),
-                auto_decompress=False,
-                trust_env=False,
-            )
-        return self._http
+        return answer
 
 
 def _name(server: Server) -> str:
     return str(URL(server.base_url).with_user(None))
 
 
-def _failure(error: aiohttp.ClientError | OSError) -> UpstreamFailed:
-    if isinstance(error, aiohttp.ClientResponseError):
-        return UpstreamInvalid()
-    # The timeout of a connection is one of aiohttp's; any other is ours, for the first token.
-    stalled = isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ClientError)
-    return UpstreamStall() if stalled else UpstreamUnreachable()
-
-
-async def _piece(response: aiohttp.ClientResponse, until: float) -> bytes:
+@contextmanager
+def _closed_on_failure(answer: Answer) -> Iterator[None]:
     try:
-        async with asyncio.timeout_at(until):
-            return await response.content.readany()
-    except TimeoutError:
-        raise UpstreamStall() from None
-    except (aiohttp.ClientError, OSError):
-        raise UpstreamTruncated() from None
+        yield
+    except UpstreamFailed:
+        answer.close()
+        raise
 
 
-async def _whole(response: aiohttp.ClientResponse, until: float) -> bytes:
-    body = b""
-    while piece := await _piece(response, until):
-        body += piece
-        if len(body) > MAX_EVENT:
-            raise UpstreamInvalid("The model server sent an answer that is too large.")
-    return body
-
-
-def _streaming(response: aiohttp.ClientResponse) -> aiohttp.ClientResponse:
-    problem = None
-    if response.headers.get("Content-Encoding", "identity") != "identity":
-        problem = "The model server compressed its answer, unasked."
-    if response.content_type not in (*_STREAMS, "application/json"):
-        problem = "The model server did not answer with an event stream."
-    if problem is not None:
-        hang_up(response)
-        raise UpstreamInvalid(problem)
-    return response
+def _streaming(answer: Answer) -> Answer:
+    with _closed_on_failure(answer):
+        if answer.headers.get("Content-Encoding", "identity") != "identity":
+            raise UpstreamInvalid("The model server compressed its answer, unasked.")
+        if answer.content_type not in (*_STREAMS, "application/json"):
+            raise UpstreamInvalid("The model server did not answer with an event stream.")
+    return answer
 
 
 def _listing(body: bytes) -> _Listing | None:

@@ -24,7 +24,7 @@ import msgspec
 
 from server.errors import UpstreamFailed
 from server.events import FINAL, Bytes, Content, Done, Event
-from server.upstream import Request, Upstream
+from server.upstream import Request, Source
 from server.upstream.bodies import body_of
 from server.upstream.callback import called_back
 from server.upstream.threads import threaded
@@ -35,8 +35,8 @@ _BURST = 256
 _ONE_ITEM = (str, bytes, bytearray, memoryview, Mapping, msgspec.Struct)
 
 
-def python(source: Any) -> Upstream:
-    """Return the upstream for a callable, or for something that can be iterated over.
+def python(source: Any) -> Source:
+    """Return the source for a callable, or for something that can be iterated over.
 
     Items are texts, bytes, events, dicts of an event's shape; anything else is sent as its JSON.
     A blocking iterable is drawn in a thread; a blocking callable is not: let it return an iterable.

@@ -3,7 +3,6 @@
 import asyncio
 import socket
 import time
-from contextlib import aclosing
 
 import pytest
 
@@ -20,7 +19,7 @@ from server.events import Content, Done, Reasoning, ToolCall
 from server.upstream.openai import OpenAI, Server
 from server.upstream.sse_parser import MAX_EVENT
 from tests.fake_upstream import expected_text
-from tests.upstream.runs import KEY, drain, request, text
+from tests.upstream.runs import KEY, Tray, drain, request, text
 
 
 @pytest.mark.parametrize("split", [0, 1, 2, 3, 7, 64])
@@ -184,12 +183,17 @@ async def test_the_first_token_has_its_own_patience(fake, client, late):
 
 
 async def test_a_reader_that_takes_its_time_is_no_stall(client, fake):
-    stream = client.upstream(Server(fake[0], KEY))(request(seed="t"))
-    async with aclosing(stream):
-        events = [await anext(stream)]
-        await asyncio.sleep(0.4)  # longer than `stall`
-        events += [event async for event in stream]
-    assert text(events) == expected_text("t", 20)
+    tray = Tray()
+    tray.open.clear()
+    upstream = client.upstream(Server(fake[0], KEY))
+    reading = asyncio.create_task(upstream(request(seed="t", tokens=500, rate=2000), tray))
+    await tray.pushed.wait()
+    await asyncio.sleep(0.4)  # longer than `stall`
+    held = len(tray.events)
+    tray.open.set()
+    assert isinstance(await reading, Done)
+    assert held < 500
+    assert text(tray.events) == expected_text("t", 500)
 
 
 async def test_the_models_are_listed(client, fake):
@@ -203,17 +207,19 @@ async def test_more_than_one_choice_is_refused_before_asking(client, fake):
     assert (type(error), fake[1]["requests"]) == (UpstreamRejected, 0)
 
 
-@pytest.mark.parametrize("how", ["close", "cancel"])
-async def test_leaving_closes_the_connection_at_once(client, fake, how):
-    stream = client.upstream(Server(fake[0], KEY))(request(seed="c", tokens=10_000, rate=50))
-    await anext(stream)
-    waiting = asyncio.create_task(anext(stream))
-    await asyncio.sleep(0)
+@pytest.mark.parametrize("full", [False, True])
+async def test_leaving_closes_the_connection_at_once(client, fake, full):
+    tray = Tray()
+    upstream = client.upstream(Server(fake[0], KEY))
+    reading = asyncio.create_task(upstream(request(seed="c", tokens=10_000, rate=50), tray))
+    await tray.pushed.wait()
+    if full:
+        tray.open.clear()
+        tray.pushed.clear()
+        await tray.pushed.wait()
     left = time.monotonic()
-    waiting.cancel()
-    await asyncio.gather(waiting, return_exceptions=True)
-    if how == "close":
-        await stream.aclose()
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
     while not fake[1]["closed"]:
         assert time.monotonic() - left < 1
         await asyncio.sleep(0.005)
