@@ -138,7 +138,8 @@ class Appender:
     def landed(self, flight: Entry) -> None:
         """Take an entry that Redis holds into the tail."""
         self.flight = None
-        self.backlog -= sum(map(len, flight.lines))
+        for line in flight.lines:
+            self.backlog -= len(line)
         self._tail.absorb((flight,))
         self.moved.set()
         if flight.final:

@@ -9,12 +9,14 @@ continue the prefix, or there are fewer entries than the last one's ordinal says
 from bisect import bisect_right
 from collections.abc import Iterable
 from enum import Enum, auto
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
+
+import msgspec
 
 from server.events import Cursor
 
 
-class Entry(NamedTuple):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """One entry of the log: events `first … last` under one epoch, or a marker (no events).
 
     `final` says that the last of `lines` (one JSON event each) is the final event.
@@ -38,9 +40,10 @@ class Entry(NamedTuple):
 
     def fields(self) -> tuple[bytes | int, ...]:
         """Return the fields to XADD: f(irst), k (ordinal), e(vents, a line each), z (the final)."""
-        events = self.lines[:-1] if self.final else self.lines
+        if not self.final and self.lines:
+            return (b"f", self.first, b"k", self.ordinal, b"e", b"\n".join(self.lines))
         head = (b"f", self.first, b"k", self.ordinal)
-        body = (b"e", b"\n".join(events)) if events else ()
+        body = (b"e", b"\n".join(self.lines[:-1])) if len(self.lines) > 1 else ()
         return head + body + ((b"z", self.lines[-1]) if self.final else ())
 
     @classmethod
@@ -71,12 +74,13 @@ class Absorbed(Enum):
 class Log:
     """The dense prefix of one session's log; event `seq` is `lines[seq - 1]`."""
 
-    __slots__ = ("_epochs", "_starts", "closed", "entries", "lines")
+    __slots__ = ("_epochs", "_starts", "_top", "closed", "entries", "lines")
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self.entries: list[Entry] = []
         self.lines: list[bytes] = []
         self.closed = False
+        self._top = (0, 0)
         self._starts: list[int] = []
         self._epochs: list[int] = []
         for entry in entries:
@@ -90,12 +94,12 @@ class Log:
     @property
     def top(self) -> Cursor:
         """The id of the last entry."""
-        return self.entries[-1].id if self.entries else Cursor(0, 0)
+        return Cursor(*self._top)
 
     @property
     def epoch(self) -> int:
         """The epoch of the last entry."""
-        return self._epochs[-1] if self._epochs else 0
+        return self._top[0]
 
     @property
     def cursor(self) -> Cursor:
@@ -109,6 +113,8 @@ class Log:
 
     def epoch_at(self, seq: int) -> int:
         """Return the epoch under which event `seq` was written; 0 for an empty log."""
+        if self._starts and seq >= self._starts[-1]:
+            return self._epochs[-1]
         at = bisect_right(self._starts, max(seq, 1)) - 1
         return self._epochs[at] if at >= 0 else 0
 
@@ -120,26 +126,25 @@ class Log:
 
     def absorb(self, entry: Entry) -> Absorbed:
         """Take the next entry, if it continues the prefix."""
-        if self.entries and entry.id <= self.top:
+        lines, head = entry.lines, len(self.lines)
+        top = (entry.epoch, entry.first + len(lines) - 1 if lines else 0)
+        if top <= self._top:
             return Absorbed.KNOWN
-        if entry.first > self.head + 1:
+        if entry.first > head + 1:
             return Absorbed.HOLE
-        if entry.first <= self.head or self.closed or entry.ordinal != len(self.entries) + 1:
+        if entry.first <= head or self.closed or entry.ordinal != len(self.entries) + 1:
             return Absorbed.DIVERGED
-        self._begin(entry)
-        self.entries.append(entry)
-        self.lines += entry.lines
-        self.closed = entry.final
-        return Absorbed.GREW
-
-    def _begin(self, entry: Entry) -> None:
-        if not self._epochs or self._epochs[-1] != entry.epoch:
+        if entry.epoch != self._top[0]:
             self._starts.append(entry.first)
             self._epochs.append(entry.epoch)
+        self.entries.append(entry)
+        self.lines += lines
+        self._top, self.closed = top, entry.final
+        return Absorbed.GREW
 
     def next(self, lines: tuple[bytes, ...], final: bool) -> Entry:
         """Return the entry that would continue this log under its epoch."""
-        return Entry(self.epoch, self.head + 1, len(self.entries) + 1, lines, final)
+        return Entry(self._top[0], len(self.lines) + 1, len(self.entries) + 1, lines, final)
 
     def below(self, seq: int) -> list[Entry]:
         """Return the entries whose events all come before event `seq`."""

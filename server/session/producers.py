@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import random
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +23,7 @@ from server.upstream import Request, Upstream
 log = logging.getLogger(__name__)
 
 LAST_WORD = 2.0
+BEAT = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,7 @@ class Producers:
         self._tasks = tasks
         self._orphaned = orphaned
         self._running: dict[str, Producer] = {}
+        self._beats: deque[tuple[float, Producer]] = deque()
         hot.reconnected = self._look_again
         tasks.spawn(self._beat())
 
@@ -105,6 +109,9 @@ class Producers:
                 self._tasks.spawn(producer.beat())
 
         follower.learned = learned
+        # Those of one burst do not beat together for ever.
+        first = rules.lease / 3 * random.uniform(0.5, 1.0)
+        self._beats.append((asyncio.get_running_loop().time() + first, producer))
         self._tasks.spawn(self._produce(producer, follower, upstream, request))
 
     async def _produce(
@@ -122,12 +129,16 @@ class Producers:
                 follower.reload()
 
     async def _beat(self) -> None:
+        """Renew each lease every third of it: each at its own time, since all at once would be felt."""
+        loop, beats = asyncio.get_running_loop(), self._beats
         while True:
-            await asyncio.sleep(self._rules.lease / 3)
-            beats = [producer.beat() for producer in self._running.values()]
-            for outcome in await asyncio.gather(*beats, return_exceptions=True):
-                if isinstance(outcome, Exception) and not isinstance(outcome, StoreUnavailable):
-                    log.error("a renewal failed", exc_info=outcome)
+            await asyncio.sleep(min(BEAT, self._rules.lease / 10))
+            now = loop.time()
+            while beats and beats[0][0] <= now:
+                _, producer = beats.popleft()
+                if self._running.get(producer.tail.sid) is producer:
+                    self._tasks.spawn(producer.beat())
+                    beats.append((now + self._rules.lease / 3, producer))
 
     def _look_again(self) -> None:
         for producer in self._running.values():

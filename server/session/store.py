@@ -54,8 +54,7 @@ def _keys(sid: str) -> tuple[str, str, str]:
 
 def append_command(sid: str, entry: Entry) -> Command:
     """Return the hot path: append, under the id that is the fence."""
-    epoch, seq = entry.id
-    return ("XADD", f"tw:{{{sid}}}:l", "NOMKSTREAM", f"{epoch}-{seq}", *entry.fields())
+    return ("XADD", f"tw:{{{sid}}}:l", "NOMKSTREAM", f"{entry.epoch}-{entry.last}", *entry.fields())
 
 
 def ring_command(sid: str) -> Command:

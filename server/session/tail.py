@@ -11,6 +11,7 @@ from server.session.answers import Shut
 from server.session.log import Absorbed, Entry, Log
 from server.session.viewer import Dialect, Encoding, Ending, Sink, Viewer
 
+AT_ONCE = 8
 SLICE_VIEWERS = 500
 
 
@@ -39,7 +40,7 @@ class Tail:
     @property
     def limit(self) -> int:
         """The highest seq that may be delivered now."""
-        head = self.log.head
+        head = len(self.log.lines)
         return head if self.gate is None else min(head, self.gate)
 
     def absorb(self, entries: Sequence[Entry]) -> Absorbed:
@@ -77,10 +78,16 @@ class Tail:
         self.turned()
 
     def sweep(self) -> None:
-        """Push every viewer once, soon."""
-        if not self._sweeping and self.viewers:
-            self._sweeping = True
-            asyncio.get_running_loop().call_soon(self._sweep, list(self.viewers))
+        """Push every viewer once: a few at once, many in slices that leave the loop to others."""
+        if self._sweeping or not self.viewers:
+            return
+        if len(self.viewers) <= AT_ONCE:
+            for viewer in tuple(self.viewers):
+                viewer.push()
+            self._slices.clear()
+            return
+        self._sweeping = True
+        asyncio.get_running_loop().call_soon(self._sweep, list(self.viewers))
 
     def _sweep(self, viewers: list[Viewer]) -> None:
         now, rest = viewers[:SLICE_VIEWERS], viewers[SLICE_VIEWERS:]
@@ -97,6 +104,8 @@ class Tail:
 
     def slice(self, encoding: Encoding, start: int, stop: int) -> bytes:
         """Return events `start + 1 … stop` as bytes, made once for all viewers that stand there."""
+        if len(self.viewers) == 1:
+            return encoding.slice(self.log, start, stop)
         key = (id(encoding), start, stop)
         data = self._slices.get(key)
         if data is None:

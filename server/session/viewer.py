@@ -103,19 +103,17 @@ class Viewer:
 
     def push(self) -> None:
         """Write what may be delivered now, unless the client is still busy with what came before."""
-        if self._catching_up is None and not self.ended.done():
-            self._write_pages()
-
-    def _write_pages(self) -> None:
-        tail = self.tail
-        while not self.still and self.position < (limit := tail.limit):
-            if self.sink.full:
+        if self._catching_up is not None or self.ended.done():
+            return
+        tail, sink, position = self.tail, self.sink, self.position
+        while not (self.held or self.frozen) and position < (limit := tail.limit):
+            if sink.full:
                 self._catch_up()
                 return
-            stop = min(limit, self.position + PAGE_EVENTS)
-            self.sink.write(tail.slice(self.encoding, self.position, stop))
-            self.position = stop
-        if tail.log.closed and self.position == tail.log.head:
+            stop = limit if limit - position <= PAGE_EVENTS else position + PAGE_EVENTS
+            sink.write(tail.slice(self.encoding, position, stop))
+            self.position = position = stop
+        if tail.log.closed and position == tail.log.head:
             self.end(Ending.FINAL)
 
     @property

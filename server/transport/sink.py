@@ -51,8 +51,9 @@ class ChunkSink(RawSink):
 
     def write(self, data: bytes) -> None:
         """Hand one chunk to the transport."""
-        if data:
-            super().write(b"%x\r\n%b\r\n" % (len(data), data))
+        transport = self._protocol.transport
+        if transport is not None and data:
+            transport.write(b"%x\r\n%b\r\n" % (len(data), data))
 
 
 def tune(request: web.Request) -> None:

@@ -113,11 +113,13 @@ class ChunkReader:
         if chunk.usage is not None:
             self._usage = chunk.usage
         for choice in chunk.choices or ():
-            if choice.index == 0:  # one answer was asked for
-                self._finish_reason = choice.finish_reason or self._finish_reason
-                for event in _events(choice.delta):
-                    self.begun = True
-                    self._push(event)
+            if choice.index != 0:  # one answer was asked for
+                continue
+            if choice.finish_reason:
+                self._finish_reason = choice.finish_reason
+            for event in _events(choice.delta):
+                self.begun = True
+                self._push(event)
 
 
 def whole_answer(body: bytes) -> tuple[list[Event], Done]:

@@ -5,7 +5,7 @@ a largest size, the data stays bytes (whoever reads it decodes it, once), and `r
 The usual stream, `data: …` and a blank line, costs one `split` for all the events of a chunk.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from server.errors import UpstreamInvalid
@@ -21,6 +21,14 @@ class Message(NamedTuple):
     event: str
     data: bytes
     id: str
+
+
+def _only_event(chunk: bytes, limit: int) -> bytes | None:
+    """Return the data of a chunk that is one event of one line: a model server's usual write."""
+    end = len(chunk) - 2
+    if end <= limit and chunk.startswith(_DATA) and chunk.find(b"\n") == end and b"\r" not in chunk:
+        return chunk[len(_DATA) : end] if chunk.endswith(b"\n\n") else None
+    return None
 
 
 class SSEParser:
@@ -40,11 +48,21 @@ class SSEParser:
         self._data_size = 0
         self._id = ""
 
-    def feed(self, chunk: bytes) -> Iterator[Message]:
-        """Yield what `chunk` completes; exhaust it before the next call.
+    def feed(self, chunk: bytes) -> Iterable[Message]:
+        """Return what `chunk` completes; exhaust it before the next call.
 
         Raise `UpstreamInvalid` in the place of the first event that is over the limit.
         """
+        if self._bare and (data := _only_event(chunk, self._limit)) is not None:
+            return (Message("message", data, self._id),)
+        return self._fed(chunk)
+
+    @property
+    def _bare(self) -> bool:
+        """Whether nothing is half read."""
+        return self._started and not (self._open_line or self._data or self._event or self._after_cr)
+
+    def _fed(self, chunk: bytes) -> Iterator[Message]:
         if self._after_cr and chunk:
             # The line ended with the CR; this LF is the second half of its CRLF.
             chunk, self._after_cr = chunk.removeprefix(b"\n"), False

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from server.events import Cursor, decode, encode, merge
+from server.events import decode, encode, merge
 
 
 class Lines(Protocol):
@@ -16,8 +16,8 @@ class Lines(Protocol):
         """Return the epoch of event `seq`."""
 
 
-Frame = Callable[[Cursor, bytes], bytes]
-"""One event's JSON and its id, as bytes of the format."""
+Frame = Callable[[int, int, bytes], bytes]
+"""One event's epoch, seq and JSON, as bytes of the format."""
 
 Notice = Callable[[str, Mapping[str, Any]], bytes]
 """A notice's kind and facts, as bytes of the format."""
@@ -33,10 +33,10 @@ class Frames:
 
     def slice(self, log: Lines, start: int, stop: int) -> bytes:
         """Return events `start + 1 … stop`."""
-        for seq in range(len(self.frames) + 1, stop + 1):
-            cursor = Cursor(log.epoch_at(seq), seq)
-            self.frames.append(self.frame(cursor, log.lines[seq - 1]))
-        return b"".join(self.frames[start:stop])
+        frames = self.frames
+        for seq in range(len(frames) + 1, stop + 1):
+            frames.append(self.frame(log.epoch_at(seq), seq, log.lines[seq - 1]))
+        return frames[start] if stop - start == 1 else b"".join(frames[start:stop])
 
 
 @dataclass(slots=True)
@@ -54,5 +54,5 @@ class MergedFrames:
             line = encode(event)
             if n > 1:
                 line = b'%b,"n":%d}' % (line[:-1], n)
-            frames.append(self.frame(Cursor(log.epoch_at(seq), seq), line))
+            frames.append(self.frame(log.epoch_at(seq), seq, line))
         return b"".join(frames)

@@ -10,7 +10,6 @@ from typing import Any
 
 import orjson
 
-from server.events import Cursor
 from server.wire.frames import Frame, Frames, MergedFrames, Notice
 
 KEEP_ALIVE = b": ping\n"
@@ -33,8 +32,8 @@ class Sse:
         """Return the encoding for a log."""
         prefix = f"{sid}.".encode() if self.qualified else b""
 
-        def frame(cursor: Cursor, line: bytes) -> bytes:
-            return b"id: %b%d-%d\ndata: %b\n\n" % (prefix, *cursor, line)
+        def frame(epoch: int, seq: int, line: bytes) -> bytes:
+            return b"id: %b%d-%d\ndata: %b\n\n" % (prefix, epoch, seq, line)
 
         return _encoding(frame, _sse_notice, self.merged)
 
@@ -57,8 +56,8 @@ class Ndjson:
         return _encoding(_ndjson_frame, _ndjson_notice, self.merged)
 
 
-def _ndjson_frame(cursor: Cursor, line: bytes) -> bytes:
-    return b'{"id":"%d-%d",%b\n' % (*cursor, line[1:])
+def _ndjson_frame(epoch: int, seq: int, line: bytes) -> bytes:
+    return b'{"id":"%d-%d",%b\n' % (epoch, seq, line[1:])
 
 
 def _ndjson_notice(kind: str, facts: Mapping[str, Any]) -> bytes:
@@ -74,8 +73,10 @@ class WebSocket:
     def encoding(self, sid: str) -> Frames | MergedFrames:
         """Return the encoding for a log."""
 
-        def frame(cursor: Cursor, line: bytes) -> bytes:
-            return text_frame(b'{"session":"%b","id":"%d-%d",%b' % (sid.encode(), *cursor, line[1:]))
+        name = sid.encode()
+
+        def frame(epoch: int, seq: int, line: bytes) -> bytes:
+            return text_frame(b'{"session":"%b","id":"%d-%d",%b' % (name, epoch, seq, line[1:]))
 
         def notice(kind: str, facts: Mapping[str, Any]) -> bytes:
             return text_frame(orjson.dumps({"session": sid, "type": kind, **_spoken(facts)}))

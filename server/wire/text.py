@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from server.events import Content, Cursor, decode
+from server.events import Content, decode
 from server.wire.frames import Frames
 
 
@@ -17,7 +17,7 @@ class Text:
         return Frames(_frame, _no_notice, [])
 
 
-def _frame(_: Cursor, line: bytes) -> bytes:
+def _frame(_epoch: int, _seq: int, line: bytes) -> bytes:
     event = decode(line)
     return event.content.encode() if isinstance(event, Content) else b""
 
