@@ -23,10 +23,10 @@ MOST_SESSIONS = 3_000
 LIMITS_MS = (10, 50)
 
 
-def steady(rigged: Rigged, sizes: Sizes, sessions: int, seconds: float) -> Metrics:
-    """Measure the cost of a token at `sessions` × 50 tokens a second."""
+def steady(rigged: Rigged, sizes: Sizes, sessions: int, seconds: float, rate: int = RATE) -> Metrics:
+    """Measure the cost of a token at `sessions` × `rate` tokens a second."""
     with rigged() as rig:
-        viewers = rig.open_sessions(sessions, f"rate={RATE} count={ENDLESS}", seconds=5)
+        viewers = rig.open_sessions(sessions, f"rate={rate} count={ENDLESS}", seconds=5)
         rig.load.run(SETTLE)
         rig.upstream_stats()
         rig.load.restart_clock()
@@ -45,9 +45,9 @@ def w1(rigged: Rigged, sizes: Sizes) -> Metrics:
     return steady(rigged, sizes, 200, sizes.steady_seconds)
 
 
-def w6_fast(rigged: Rigged, sizes: Sizes) -> Metrics:
-    """600 sessions: 30,000 tokens a second are asked for."""
-    return steady(rigged, sizes, 600, sizes.fast_seconds)
+def w6(rigged: Rigged, sizes: Sizes, sessions: int, rate: int) -> Metrics:
+    """30,000 tokens a second: many sessions, or fast ones."""
+    return steady(rigged, sizes, sessions, sizes.fast_seconds, rate)
 
 
 def _step(rig: Rig, viewers: list[Viewer], sessions: int, seconds: float) -> tuple[float, float, float]:

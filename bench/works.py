@@ -72,7 +72,15 @@ def cases(sizes: Sizes) -> dict[str, list[Case]]:
             Case("hot", "10,000 tokens again", partial(fan_out.w5, cold=False), _replays),
             Case("cold", "the same from Redis", partial(fan_out.w5, cold=True), _resumes),
         ],
-        "W6": [Case("fast", "600 sessions: 30,000 tok/s asked", one_to_one.w6_fast, _redis_sessions)],
+        "W6": [
+            Case(
+                key,
+                f"{sessions} sessions × {rate} tokens a second: 30,000 asked for",
+                partial(one_to_one.w6, sessions=sessions, rate=rate),
+                _redis_sessions,
+            )
+            for key, sessions, rate in (("fast", 200, 150), ("many", 600, 50))
+        ],
         "W7": [
             Case(
                 f"most-{workers}",

@@ -25,6 +25,7 @@ from server.session.store import Store
 from server.settings import Settings
 from server.transport import api, guard
 from server.transport.context import CONTEXT, Context
+from server.transport.heart import Heart
 from server.upstream import Models, Route, Source, pulled
 from server.upstream.demo import demo
 from server.upstream.openai import OpenAI, Server
@@ -77,11 +78,11 @@ async def _run_node(app: web.Application, upstreams: Mapping[str, Source]) -> As
     client = OpenAI(settings.upstream_stall, settings.first_token)
     models = _models(settings, client, upstreams)
     node = Node(name, models, store, directory, hub, hot, rules(settings), secret)
-    app[CONTEXT] = Context(
-        node, settings.heartbeat, settings.redis_grace, settings.max_frame,
-        tuple(settings.allow_origin),
-    )  # fmt: skip
+    heart = Heart(settings.heartbeat)
+    origins = tuple(settings.allow_origin)
+    app[CONTEXT] = Context(node, heart, settings.redis_grace, settings.max_frame, origins)
     yield
+    await heart.aclose()
     await node.aclose()
     await client.aclose()
     await doorbell.aclose()

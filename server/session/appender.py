@@ -20,7 +20,7 @@ from server.session.pipeline import Note, Pipeline
 from server.session.store import Identity, Store, append_command, gate_command, ring_command
 
 ENTRY_BYTES = 256 * 1024
-LOOK = 0.05
+LOOK = 0.09
 """Seconds between looks at the gate and at who listens: either also comes by the bell, which may fail."""
 
 
@@ -49,12 +49,18 @@ class Appender:
         self._pending: list[bytes] = []
         self._final = False
         self.flight: Entry | None = None
-        self.airborne = self._queued = False
+        self.airborne = False
+        self._queued = True  # nothing flies before `open`
         self._look_at = 0.0
         self._looked = self._heard = self._rung = True
         self.full_since: float | None = None
         self._recovery: asyncio.Task[None] | None = None
         follower.heal = self.check
+
+    def open(self) -> None:
+        """Begin: the log is there."""
+        self._queued = False
+        self._submit()
 
     def add(self, line: bytes, final: bool = False) -> None:
         """Append a line, with the next flight."""

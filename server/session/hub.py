@@ -108,15 +108,19 @@ class Hub:
         """Return the error for a session that has no hash: never there, or there no more."""
         return Gone() if await self._directory.known(sid) else NotFound()
 
-    def begin(self, who: Identity, epoch: int) -> Follower:
-        """Open the tail of a session that starts here: nothing to read, its producer feeds it."""
-        sid = who.sid
-        follower = self.followers[sid] = self._make(sid)
+    def prepare(self, who: Identity) -> Follower:
+        """Return the tail of a session that may start here: nothing to read, its producer feeds it."""
+        follower = self._make(who.sid)
         follower.spec = who.spec
+        return follower
+
+    def begin(self, follower: Follower, epoch: int) -> None:
+        """Open the tail of a session that has started here."""
+        sid = follower.tail.sid
+        self.followers[sid] = follower
         follower.tail.absorb((Entry(epoch, 1, 1),))
         self._channels[control_channel(sid)] = sid
         self._spawn(self._doorbell.listen(control_channel(sid)))
-        return follower
 
     def look(self, sid: str) -> None:
         """Have a session's tail read on."""

@@ -75,10 +75,13 @@ class Node:
         since = self._hot.down_since
         return 0.0 if since is None else asyncio.get_running_loop().time() - since
 
-    async def start(self, sid: str, request: Request, options: Options, digest: str) -> bool:
+    async def start(
+        self, sid: str, request: Request, options: Options, digest: str, *, fresh: bool
+    ) -> bool:
         """Start a session; return whether it is new.
 
-        Raise `UnknownModel`, `Conflict`, `Gone` or `Draining`.
+        With a `fresh` sid nobody can have started it before, so the upstream is asked at once, not after
+        Redis' answer. Raise `UnknownModel`, `Conflict`, `Gone` or `Draining`.
         """
         if self.draining:
             raise Draining()
@@ -86,15 +89,30 @@ class Node:
         # The owner is this very call: it may ask again after a lost answer, a second call may not.
         owner = f"{self.name}:{secrets.token_hex(4)}"
         who = Identity(sid, owner, self._spec(request, options), digest)
+        producer, follower = self._producers.prepare(who)
+        if early := fresh and not self.down_for:
+            producer.start(upstream, wanted)
+        try:
+            epoch = await self._created(who)
+        except BaseException:
+            if early:
+                producer.abandon()
+            raise
+        if epoch is None:
+            return False
+        if not early:
+            producer.start(upstream, wanted)
+        self._producers.begin(producer, follower, epoch)
+        return True
+
+    async def _created(self, who: Identity) -> int | None:
+        """Create the session; return its epoch, or None if it is there already."""
         flag, epoch = await self._store.create(who, self._rules.lease)
         if flag is Flag.CONFLICT:
             raise Conflict()
         if flag is Flag.GONE:
             raise Gone()
-        if flag is Flag.EXISTS:
-            return False
-        self._producers.begin(who, epoch, upstream, wanted)
-        return True
+        return None if flag is Flag.EXISTS else epoch
 
     def _spec(self, request: Request, options: Options) -> Spec:
         rules = self._rules

@@ -21,7 +21,7 @@ from server.session.pace import Pace
 log = logging.getLogger(__name__)
 
 FLIGHT_TIMEOUT = 5.0
-FLIGHT_JOBS = 512
+FLIGHT_JOBS = 4096
 BACKOFF = (0.02, 0.05, 0.1, 0.2, 0.5)
 
 

@@ -62,9 +62,18 @@ class Producer:
         self._alone_since: float | None = None
         tail.turned = appender.moved.set
 
-    async def run(self, upstream: Upstream, request: Request, linger: float) -> None:
-        """Read the upstream to its end or ours, then linger, so that a lost log can be healed."""
+    def start(self, upstream: Upstream, request: Request) -> None:
+        """Begin to read the upstream."""
         self._reading = asyncio.create_task(self._read(upstream, request))
+
+    def abandon(self) -> None:
+        """Hang up on the upstream: there will be no session."""
+        assert self._reading is not None
+        self._reading.cancel()
+
+    async def run(self, linger: float) -> None:
+        """Read the upstream to its end or ours, then linger, so that a lost log can be healed."""
+        assert self._reading is not None
         try:
             await asyncio.wait((self._reading, self.appender.over), return_when="FIRST_COMPLETED")
             await self._close()

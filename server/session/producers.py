@@ -18,7 +18,6 @@ from server.session.lease import Lease
 from server.session.pipeline import Pipeline
 from server.session.producer import Bounds, Producer
 from server.session.store import Identity, Store
-from server.upstream import Request, Upstream
 
 log = logging.getLogger(__name__)
 
@@ -94,12 +93,12 @@ class Producers:
         """Return the session's producer, if it is one of this node."""
         return self._running.get(sid)
 
-    def begin(self, who: Identity, epoch: int, upstream: Upstream, request: Request) -> None:
-        """Run a new session; its tail is open when this returns, so that nobody reads it from Redis."""
-        follower, rules, sid = self._hub.begin(who, epoch), self._rules, who.sid
+    def prepare(self, who: Identity) -> tuple[Producer, Follower]:
+        """Return the producer of a session that may start here, and its tail's reader."""
+        follower, rules, sid = self._hub.prepare(who), self._rules, who.sid
         lease = Lease(who, self._store, rules.lease)
         appender = Appender(who, follower, self._store, self._hot, lease, rules.grace)
-        producer = self._running[sid] = Producer(
+        producer = Producer(
             follower.tail, appender, who.spec, rules.bounds, self._node, lambda: self._orphaned(sid)
         )
 
@@ -109,17 +108,22 @@ class Producers:
                 self._tasks.spawn(producer.beat())
 
         follower.learned = learned
-        # Those of one burst do not beat together for ever.
-        first = rules.lease / 3 * random.uniform(0.5, 1.0)
-        self._beats.append((asyncio.get_running_loop().time() + first, producer))
-        self._tasks.spawn(self._produce(producer, follower, upstream, request))
+        return producer, follower
 
-    async def _produce(
-        self, producer: Producer, follower: Follower, upstream: Upstream, request: Request
-    ) -> None:
+    def begin(self, producer: Producer, follower: Follower, epoch: int) -> None:
+        """Run a session that was created; its tail is open when this returns."""
+        self._hub.begin(follower, epoch)
+        self._running[producer.tail.sid] = producer
+        # Those of one burst do not beat together for ever.
+        first = self._rules.lease / 3 * random.uniform(0.5, 1.0)
+        self._beats.append((asyncio.get_running_loop().time() + first, producer))
+        producer.appender.open()
+        self._tasks.spawn(self._produce(producer, follower))
+
+    async def _produce(self, producer: Producer, follower: Follower) -> None:
         appender, sid = producer.appender, follower.tail.sid
         try:
-            await producer.run(upstream, request, self._rules.linger)
+            await producer.run(self._rules.linger)
         finally:
             del self._running[sid]
             follower.heal = follower.learned = None

@@ -42,7 +42,7 @@ def _location(request: web.Request, sid: str) -> str:
 async def _start(request: web.Request, start: Start) -> tuple[str, bool]:
     node, key = request.app[CONTEXT].node, request.headers.get("Idempotency-Key")
     sid = bodies.new_sid() if key is None else bodies.sid_of(key, node.secret)
-    return sid, await node.start(sid, start.request, start.options, start.digest)
+    return sid, await node.start(sid, start.request, start.options, start.digest, fresh=key is None)
 
 
 async def _start_and_stream(request: web.Request, start: Start, form: Form) -> web.StreamResponse:

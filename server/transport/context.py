@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from server.session.node import Node
+from server.transport.heart import Heart
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +13,7 @@ class Context:
     """One application's node and rules; times in seconds, sizes in bytes."""
 
     node: Node
-    heartbeat: float
+    heart: Heart
     grace: float
     max_frame: int
     allow_origin: tuple[str, ...]

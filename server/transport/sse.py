@@ -1,10 +1,10 @@
 """One-way delivery: a session as server-sent events, as NDJSON, or as plain text."""
 
-import asyncio
 import random
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from aiohttp import web
 from aiohttp.http import HttpVersion11
@@ -94,25 +94,25 @@ async def deliver(
     sink = ChunkSink(request) if chunked else RawSink(request)
     node = request.app[CONTEXT].node
     viewer = node.join(seat, form.dialect(merged), sink, retry=random.randint(*RETRY_MS))
+    heart = request.app[CONTEXT].heart
+    heart.join(viewer, partial(_beat, request, viewer, form))
     try:
-        ending = await _until_ended(request, viewer, form)
+        ending = await viewer.ended
     finally:
+        heart.leave(viewer)
         viewer.leave()
     await _finish(response, sink, viewer, form, ending)
     return response
 
 
-async def _until_ended(request: web.Request, viewer: Viewer, form: Form) -> Ending:
+def _beat(request: web.Request, viewer: Viewer, form: Form) -> None:
     context = request.app[CONTEXT]
-    while True:
-        done, _ = await asyncio.wait((viewer.ended,), timeout=context.heartbeat)
-        if done:
-            return viewer.ended.result()
-        if request.transport is None:
-            return Ending.LOST  # without handler_cancellation nobody else would notice
-        down = context.node.down_for
-        if down > context.grace:
-            return Ending.MOVING
+    down = context.node.down_for
+    if request.transport is None:
+        viewer.end(Ending.LOST)  # without handler_cancellation nobody else would notice
+    elif down > context.grace:
+        viewer.end(Ending.MOVING)
+    else:
         viewer.sink.write(form.degraded if down else form.keep_alive)
 
 

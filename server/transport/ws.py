@@ -127,7 +127,7 @@ class Socket:
         node = self._node
         start = bodies.start_of(message, node.models.default)
         sid = bodies.new_sid() if key is None else bodies.sid_of(key, node.secret)
-        new = await node.start(sid, start.request, start.options, start.digest)
+        new = await node.start(sid, start.request, start.options, start.digest, fresh=key is None)
         self._join(await self._node.seat(sid, None))
         return {"session": sid, "new": new}
 
