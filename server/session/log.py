@@ -49,6 +49,9 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     @classmethod
     def parse(cls, id: bytes, fields: list[bytes]) -> Self:
         """Read what `fields` wrote, as XRANGE returns it."""
+        if len(fields) == 6 and fields[4] == b"e":  # the usual entry, of which a log has thousands
+            lines = tuple(fields[5].split(b"\n"))
+            return cls(int(id.partition(b"-")[0]), int(fields[1]), int(fields[3]), lines)
         named: dict[bytes, Any] = dict(zip(fields[::2], fields[1::2], strict=True))
         events = named.get(b"e")
         lines = tuple(events.split(b"\n")) if events is not None else ()

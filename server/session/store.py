@@ -24,7 +24,7 @@ from server.session.scripts import Script
 from server.session.state import Gate, Spec
 
 PATIENCE = 2.0
-PAGE = 500
+PAGE = 2000
 START = Cursor(0, 0)
 
 
