@@ -256,3 +256,27 @@ async def test_a_redis_that_evicts_is_refused(make_node, own_redis):
     client.close()
     with pytest.raises(StoreUnavailable, match="noeviction"):
         await make_node({"paced": sources.paced}, redis_url=own_redis.url)
+
+
+@pytest.mark.parametrize("loss", ["gate", "everything"])
+async def test_a_pause_that_redis_loses_holds_all_the_same(make_node, own_redis, http, loss):
+    nodes = [await make_node({"paced": sources.paced}, redis_url=own_redis.url) for _ in range(2)]
+    sid = await start(http, nodes[0], prompt="p", tokens=100, rate=200)
+    seen = [[], []]
+    readings = [
+        asyncio.create_task(_follow(clients.sse(http, node, sid), events))
+        for node, events in zip(nodes, seen, strict=True)
+    ]
+    await _until(lambda: all(len(events) > 10 for events in seen))
+    async with http.post(nodes[1].url(f"/v1/sessions/{sid}/pause")) as response:
+        gate = (await response.json())["gate"]
+    client, key = own_redis.client(), f"tw:{{{sid}}}:m"
+    held = client.hget(key, "gate").split()[:2]
+    client.flushall() if loss == "everything" else client.hdel(key, "gate")
+    await asyncio.wait_for(_async_until(lambda: (client.hget(key, "gate") or b"").split()[:2] == held), 5)
+    client.close()
+    assert [seqs(events)[-1:] for events in seen] == [[gate], [gate]]
+    async with http.post(nodes[0].url(f"/v1/sessions/{sid}/resume")) as response:
+        assert not (await response.json())["paused"]
+    await asyncio.wait_for(asyncio.gather(*readings), 10)
+    assert [text_of(events) for events in seen] == [sources.text("p", 100)] * 2

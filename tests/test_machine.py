@@ -65,11 +65,11 @@ class StoreAgainstList(RuleBasedStateMachine):
         result = self.do(self.store.control(self.sid, Gate.SHUT, 60))
         if self.gate is None and not self.closed:
             self.gate = len(self.lines)
-        assert result.gate == self.gate
+        assert result.turn.gate == self.gate
 
     @rule()
     def resume(self) -> None:
-        assert self.do(self.store.control(self.sid, Gate.LIFT)).gate is None
+        assert self.do(self.store.control(self.sid, Gate.LIFT)).turn.gate is None
         self.gate = None
 
     @rule()
@@ -83,6 +83,7 @@ class StoreAgainstList(RuleBasedStateMachine):
 
     @rule(keep=st.integers(0, 5))
     def lose_and_restore(self, keep) -> None:
+        turn = self.do(self.store.read(self.sid)).meta.turn
         client = self.server.client()
         key = f"tw:{{{self.sid}}}:l"
         for entry in self.log.entries[keep:]:
@@ -90,7 +91,7 @@ class StoreAgainstList(RuleBasedStateMachine):
         client.close()
         until = self.do(self.store.renew(self.who, 30.0, 0)).now_ms + 30_000
         entries = self.log.entries
-        assert self.do(self.store.restore(self.who, entries, 30.0, self.gate, until)) is Flag.OK
+        assert self.do(self.store.restore(self.who, entries, 30.0, turn, until)) is Flag.OK
 
     @invariant()
     def the_log_is_the_list(self) -> None:
@@ -99,7 +100,7 @@ class StoreAgainstList(RuleBasedStateMachine):
         read = self.do(self.store.read(self.sid))
         log = Log(read.entries)
         assert (log.lines, log.closed) == (self.lines, self.closed)
-        assert (read.meta.gate.seq if read.meta.gate else None) == self.gate
+        assert read.meta.turn.gate == self.gate
 
     def teardown(self) -> None:
         if hasattr(self, "pipeline"):

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from server.events import Aborted, AbortReason, Content, Cursor, Done, encode
-from server.session.answers import Flag, parse_gate
+from server.session.answers import Flag, Shut, Turn, parse_turn
 from server.session.connections import Connections
 from server.session.directory import Directory
 from server.session.log import Entry, Log
@@ -99,13 +99,42 @@ async def test_after_an_abort_nothing_can_be_added(store, writer):
 
 async def test_pausing_twice_keeps_the_first_gate(store, writer, pipeline):
     await writer.append("a", "b")
-    assert (await store.control(SID, Gate.SHUT, 60)).gate == 2
+    assert (await store.control(SID, Gate.SHUT, 60)).turn.gate == 2
     await writer.append("c")
-    assert (await store.control(SID, Gate.SHUT, 60)).gate == 2
+    assert (await store.control(SID, Gate.SHUT, 60)).turn.gate == 2
     reply = (await pipeline.call(gate_command(SID)))[0]
-    assert parse_gate(reply, 0).seq == 2
-    assert (await store.control(SID, Gate.LIFT)).gate is None
-    assert (await store.control(SID, Gate.LIFT)).gate is None
+    assert parse_turn(reply, 0).gate == 2
+    assert (await store.control(SID, Gate.LIFT)).turn.gate is None
+    assert (await store.control(SID, Gate.LIFT)).turn.gate is None
+
+
+async def test_each_pause_and_each_resume_is_a_turn_above_the_last(store, writer):
+    numbers = []
+    for verb in (Gate.SHUT, Gate.SHUT, Gate.LIFT, Gate.LIFT, Gate.SHUT):
+        numbers.append((await store.control(SID, verb, 60)).turn.number)
+    assert numbers[0] == numbers[1] < numbers[2] == numbers[3] < numbers[4]
+
+
+async def test_a_lost_turn_is_put_back_and_an_old_one_is_not(store, writer, each_redis):
+    await writer.append("a", "b")
+    paused = (await store.control(SID, Gate.SHUT, 60)).turn
+    client = each_redis.client()
+    client.hdel(f"tw:{{{SID}}}:m", "gate")
+    client.close()
+    await store.regate(SID, paused)
+    assert (await store.read(SID)).meta.turn.gate == 2
+    lifted = (await store.control(SID, Gate.LIFT)).turn
+    await store.regate(SID, paused)
+    assert (await store.read(SID)).meta.turn == lifted
+
+
+async def test_a_pause_over_a_hole_gates_what_is_whole(store, writer, each_redis):
+    for text in ("a", "b", "c"):
+        await writer.append(text)
+    client = each_redis.client()
+    client.xdel(f"tw:{{{SID}}}:l", str(writer.log.entries[2].id))
+    client.close()
+    assert (await store.control(SID, Gate.SHUT, 60)).turn.gate == 1
 
 
 async def test_a_held_lease_is_not_taken_and_a_lapsed_one_ends_the_log(store, writer):
@@ -129,11 +158,11 @@ async def test_a_lost_log_is_restored_and_only_by_its_owner(store, writer, each_
     client.flushall()
     assert (await store.renew(ME, 1.0, 0)).flag is Flag.GONE
     entries = writer.log.entries
-    assert await store.restore(ME, entries, 1.0, 1, until) is Flag.OK
+    assert await store.restore(ME, entries, 1.0, Turn(7, Shut(1, 60.0)), until) is Flag.OK
     read = await store.read(SID)
-    assert (list(read.entries), read.meta.gate.seq) == (entries, 1)
-    assert await store.restore(OTHER, entries, 1.0, None, until) is Flag.FENCED
-    assert await store.restore(ME, entries, 1.0, None, 1) is Flag.LATE
+    assert (list(read.entries), read.meta.turn.gate) == (entries, 1)
+    assert await store.restore(OTHER, entries, 1.0, Turn(), until) is Flag.FENCED
+    assert await store.restore(ME, entries, 1.0, Turn(), 1) is Flag.LATE
     client.close()
 
 
@@ -142,7 +171,7 @@ async def test_a_restore_that_comes_twice_takes_nothing_away(store, writer):
     until = (await store.renew(ME, 5.0, 0)).now_ms + 5000
     before = list(writer.log.entries)
     await writer.append("b")
-    assert await store.restore(ME, before, 1.0, None, until) is Flag.OK
+    assert await store.restore(ME, before, 1.0, Turn(), until) is Flag.OK
     assert list((await store.read(SID)).entries) == writer.log.entries
 
 
@@ -163,7 +192,7 @@ async def test_a_wiped_session_stays_wiped(store, writer):
     until = (await store.renew(ME, 5.0, 0)).now_ms + 5000
     await store.wipe(SID, 60)
     assert (await store.renew(ME, 1.0, 0)).flag is Flag.DELETED
-    assert await store.restore(ME, writer.log.entries, 1.0, None, until) is Flag.DELETED
+    assert await store.restore(ME, writer.log.entries, 1.0, Turn(), until) is Flag.DELETED
     assert (await store.control(SID, Gate.LIFT)).flag is Flag.DELETED
     assert (await store.create(ME, 1.0))[0] is Flag.GONE
 

@@ -31,13 +31,25 @@ class Shut(NamedTuple):
     left: float
 
 
+class Turn(NamedTuple):
+    """The gate since its latest turn; each pause and each resume is one, above all before it."""
+
+    number: int = 0
+    shut: Shut | None = None
+
+    @property
+    def gate(self) -> int | None:
+        """The highest seq that may be delivered, or None."""
+        return self.shut.seq if self.shut else None
+
+
 class Meta(NamedTuple):
     """A session's hash. `lease` is the seconds that are left of it; `gone` is the tombstone."""
 
     epoch: int
     owner: str
     lease: float
-    gate: Shut | None
+    turn: Turn
     gone: bool
     report: bytes | None
     spec: bytes
@@ -75,7 +87,7 @@ class Controlled(NamedTuple):
     cursor: Cursor = Cursor(0, 0)
     ordinal: int = 0
     final: bytes | None = None
-    gate: int | None = None
+    turn: Turn = Turn()
 
     @property
     def closing(self) -> Entry | None:
@@ -88,12 +100,12 @@ class Controlled(NamedTuple):
 META_FIELDS = ("epoch", "owner", "lease", "gate", "gone", "report", "spec", "digest")
 
 
-def parse_gate(value: bytes | None, now_ms: int) -> Shut | None:
-    """Read `<seq> <until ms>`; a pause that has lapsed is no gate."""
-    if not value:
-        return None
-    seq, until = map(int, value.split())
-    return Shut(seq, (until - now_ms) / 1000) if until > now_ms else None
+def parse_turn(value: bytes | None, now_ms: int) -> Turn:
+    """Read `<turn>` or `<turn> <seq> <until ms>`; a pause that has lapsed is no gate."""
+    number, *shut = map(int, (value or b"0").split())
+    if not shut or shut[1] <= now_ms:
+        return Turn(number)
+    return Turn(number, Shut(shut[0], (shut[1] - now_ms) / 1000))
 
 
 def parse_time(reply: Sequence[bytes]) -> int:
@@ -110,7 +122,7 @@ def parse_meta(fields: Sequence[bytes | None], now_ms: int) -> Meta | None:
         epoch=int(epoch or 0),
         owner=(owner or b"").decode(),
         lease=(int(lease or 0) - now_ms) / 1000,
-        gate=parse_gate(gate, now_ms),
+        turn=parse_turn(gate, now_ms),
         gone=gone is not None,
         report=report,
         spec=spec or b"",
@@ -140,7 +152,7 @@ def parse_controlled(reply: Sequence[bytes]) -> Controlled:
     flag = Flag(reply[0].decode())
     if len(reply) == 1:
         return Controlled(flag)
-    _, epoch, id, first, ordinal, final, gate = reply
+    _, epoch, id, first, ordinal, final, number, gate, left = reply
     seq = Cursor.parse(id.decode()).seq or int(first) - 1
-    shut = int(gate.split()[0]) if gate else None
-    return Controlled(flag, Cursor(int(epoch), seq), int(ordinal), final or None, shut)
+    turn = Turn(int(number), Shut(int(gate), int(left) / 1000) if gate else None)
+    return Controlled(flag, Cursor(int(epoch), seq), int(ordinal), final or None, turn)

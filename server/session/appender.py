@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from redis.exceptions import OutOfMemoryError
 
 from server.errors import StoreUnavailable
-from server.session.answers import Flag, Shut
+from server.session.answers import Flag, Shut, Turn
 from server.session.follower import Follower
 from server.session.healing import Healing, Over
 from server.session.lease import Lease, boottime
@@ -121,9 +121,7 @@ class Appender:
         self.full_since = None
         if self._rung:
             self._heard = replies[1] != 0
-        if self._looked:
-            self._mind(replies[2])
-        self.landed(self.flight)
+        self.landed(self.flight, self._seen(replies[2]) if self._looked else None)
         return self._submit()
 
     def lost(self) -> None:
@@ -131,22 +129,23 @@ class Appender:
         self._queued = self.airborne = False
         self.check()
 
-    def _mind(self, gate: Reply) -> None:
-        if isinstance(gate, bytes):
-            seq = int(gate.split()[0])
-            if seq != self._tail.gate:
-                # How long the pause lasts comes with the next read; that it holds is known now.
-                self._tail.shut(Shut(seq, self._who.spec.pause_ttl))
-                self._follower.ring()
-        elif self._tail.gate is not None:
+    def _seen(self, gate: Reply) -> Turn | None:
+        """Return the gate's turn if it is a new one; how long a pause lasts the next read says."""
+        if isinstance(gate, Exception):
+            return None
+        number, *shut = map(int, (gate or b"0").split())
+        if number != self._tail.turn.number:
             self._follower.ring()
+        if number <= self._tail.turn.number:
+            return None
+        return Turn(number, Shut(shut[0], self._who.spec.pause_ttl) if shut else None)
 
-    def landed(self, flight: Entry) -> None:
-        """Take an entry that Redis holds into the tail."""
+    def landed(self, flight: Entry, turn: Turn | None = None) -> None:
+        """Take an entry that Redis holds into the tail, and the gate if that was looked at."""
         self.flight = None
         for line in flight.lines:
             self.backlog -= len(line)
-        self._tail.absorb((flight,))
+        self._tail.absorb((flight,), turn)
         self.moved.set()
         if flight.final:
             self.end(Over.WRITTEN)

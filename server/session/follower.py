@@ -7,12 +7,13 @@ anew and viewers who hold what no longer exists are reset.
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import msgspec
 
 from server.errors import StoreUnavailable
 from server.events import Cursor
-from server.session.answers import Meta, Read
+from server.session.answers import Meta, Read, Turn
 from server.session.link import Command, Reply
 from server.session.log import Absorbed, Entry, Log
 from server.session.pipeline import Pipeline
@@ -56,6 +57,7 @@ class Follower:
         self._asked = Cursor(0, 0)
         self._suspect_since: float | None = None
         self._reloading: asyncio.Task[None] | None = None
+        self._regating: asyncio.Task[None] | None = None
 
     def ring(self) -> None:
         """Read on, soon."""
@@ -98,21 +100,31 @@ class Follower:
         if read.meta is None or read.meta.gone:
             self._missing(read.meta)
         else:
-            self._step(read.entries)
-            self.tail.shut(read.meta.gate)
+            self._step(read.entries, read.meta.turn)
+            if read.meta.turn.number < self.tail.turn.number:
+                self._regate()
         self._learned(self)
+
+    def _regate(self) -> None:
+        if self._regating is None or self._regating.done():
+            self._regating = asyncio.create_task(self._put_back(self.tail.standing))
+
+    async def _put_back(self, turn: Turn) -> None:
+        with suppress(StoreUnavailable):
+            await self._store.regate(self.tail.sid, turn)
 
     def _missing(self, meta: Meta | None) -> None:
         if meta is not None or (self._suspicious(self._patience) and self.heal is None):
             self.tail.end(Ending.GONE)
 
-    def _step(self, entries: tuple[Entry, ...]) -> None:
+    def _step(self, entries: tuple[Entry, ...], turn: Turn) -> None:
         if self._asked.epoch:
             if not entries or entries[0].id != self._asked:
+                self.tail.mind(turn)
                 newer = any(entry.epoch > self._asked.epoch for entry in entries)
                 return self._diverged() if newer else self._behind()
             entries = entries[1:]
-        outcome = self.tail.absorb(entries)
+        outcome = self.tail.absorb(entries, turn)
         if outcome is Absorbed.HOLE:
             return self._behind()
         if outcome is Absorbed.DIVERGED:

@@ -113,7 +113,7 @@ class Healing:
             return self._writer.end(Over.LOST)
         tail, lease = self._tail, self._lease
         flag = await self._store.restore(
-            self._who, tail.log.entries, lease.seconds, tail.gate, lease.until_ms
+            self._who, tail.log.entries, lease.seconds, tail.standing, lease.until_ms
         )
         if flag in _REFUSED:
             return self._writer.end(_REFUSED[flag])

@@ -6,6 +6,7 @@ overload turns into bigger flights and bigger writes instead of a queue that gro
 measured best: less than 10 ms for all but one token in a hundred at a third of a core.
 """
 
+import math
 import time
 from collections.abc import Callable
 
@@ -28,7 +29,8 @@ class Pace:
 
     def wait(self) -> float:
         """Return the seconds that the next flight should still wait."""
-        return max(0.0, self._left + LONGEST * self.load**1.5 - self._wall())
+        still = self._left + LONGEST * self.load * math.sqrt(self.load) - self._wall()
+        return max(0.0, still)
 
     def leave(self) -> None:
         """Note that a flight leaves."""

@@ -14,6 +14,7 @@ _FLAGS: Final = {
     "claim": "allow-oom",
     "renew": "allow-oom",
     "control": "allow-oom",
+    "regate": "allow-oom",
     "restore": "",
     "attend": "allow-oom",
     "wipe": "allow-oom",

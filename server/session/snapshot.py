@@ -71,8 +71,8 @@ def _facts(sid: str, meta: Meta) -> dict[str, Any]:
         "conversation": spec.conversation,
         "model": spec.model,
         "created": spec.created,
-        "paused": meta.gate is not None,
-        "gate": meta.gate.seq if meta.gate else None,
+        "paused": meta.turn.gate is not None,
+        "gate": meta.turn.gate,
         "timings": report.timings if report else None,
     }
 

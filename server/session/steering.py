@@ -14,7 +14,7 @@ import msgspec
 from server.errors import Gone, StoreUnavailable
 from server.events import Aborted, AbortReason, decode_final, encode
 from server.session import snapshot
-from server.session.answers import Controlled, Flag, Shut
+from server.session.answers import Controlled, Flag
 from server.session.hub import Hub
 from server.session.producers import Producers, Rules, Tasks
 from server.session.state import EFFECT, Action, Gate, Report, status_of
@@ -48,8 +48,8 @@ class Steering:
         answer = {
             "id": str(result.cursor),
             "status": status_of(final),
-            "paused": result.gate is not None,
-            "gate": result.gate,
+            "paused": result.turn.gate is not None,
+            "gate": result.turn.gate,
         }
         return answer | (await self._confirmed(sid) if action is Action.ABORT else {})
 
@@ -71,17 +71,17 @@ class Steering:
             await asyncio.sleep(0.05)
         if missing:
             raise await self._hub.absent(sid)
-        self._take(sid, result, pause_ttl)
+        self._take(sid, result)
         return result
 
-    def _take(self, sid: str, result: Controlled, pause_ttl: float) -> None:
+    def _take(self, sid: str, result: Controlled) -> None:
         follower = self._hub.followers.get(sid)
         if follower is None:
             return
         tail = follower.tail
         if result.closing is not None and result.closing.first == tail.log.head + 1:
-            tail.absorb((result.closing,))
-        tail.shut(None if result.gate is None else Shut(result.gate, pause_ttl))
+            tail.absorb((result.closing,), result.turn)
+        tail.mind(result.turn)
         follower.ring()
         if follower.learned is not None:
             follower.learned()

@@ -16,7 +16,7 @@ from redis.exceptions import NoScriptError
 from server.errors import StoreUnavailable
 from server.events import Cursor
 from server.session import answers, directory
-from server.session.answers import Controlled, Flag, Read, Renewal
+from server.session.answers import Controlled, Flag, Read, Renewal, Turn
 from server.session.link import Command, Reply
 from server.session.log import Entry
 from server.session.pipeline import Pipeline, checked
@@ -128,15 +128,18 @@ class Store:
         reply = await self._script("control", sid, (gate or "", _ms(pause_ttl), final), ring=True)
         return answers.parse_controlled(reply)
 
+    async def regate(self, sid: str, turn: Turn) -> None:
+        """Put back a turn of the gate that Redis has lost; rings."""
+        await self._script("regate", sid, _turned(turn), ring=True)
+
     async def restore(
-        self, who: Identity, entries: Sequence[Entry], lease: float, gate: int | None, until_ms: int
+        self, who: Identity, entries: Sequence[Entry], lease: float, turn: Turn, until_ms: int
     ) -> Flag:
         """Write the whole log anew from its producer's memory, until `until_ms` of Redis' clock."""
         top = entries[-1]
-        shut = "" if gate is None else f"{gate} {_ms(who.spec.pause_ttl)}"
         arguments: list[Any] = [
-            who.owner, top.epoch, _ms(lease), _ms(who.spec.ttl),
-            msgspec.json.encode(who.spec), who.digest, shut, str(top.id), until_ms,
+            who.owner, top.epoch, _ms(lease), _ms(who.spec.ttl), msgspec.json.encode(who.spec),
+            who.digest, *_turned(turn), str(top.id), until_ms,
         ]  # fmt: skip
         for entry in entries:
             fields = (str(entry.id), *entry.fields())
@@ -236,6 +239,11 @@ async def _again(run: Callable[[], Awaitable[Sequence[Any]]], patience: float) -
             if loop.time() >= deadline:
                 raise
             await asyncio.sleep(0.05)
+
+
+def _turned(turn: Turn) -> tuple[Any, ...]:
+    shut = turn.shut
+    return (turn.number, shut.seq, _ms(shut.left)) if shut else (turn.number, "", 0)
 
 
 def _ms(seconds: float) -> int:

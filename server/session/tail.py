@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from server.events import Cursor
-from server.session.answers import Shut
+from server.session.answers import Shut, Turn
 from server.session.log import Absorbed, Entry, Log
 from server.session.viewer import Dialect, Encoding, Ending, Sink, Viewer
 
@@ -28,6 +28,7 @@ class Tail:
     def __init__(self, sid: str, changed: Callable[["Tail"], None]) -> None:
         self.sid = sid
         self.log = Log()
+        self.turn = Turn()
         self.gate: int | None = None
         self.viewers: dict[Viewer, None] = {}
         self.turned: Callable[[], None] = _nobody
@@ -43,29 +44,44 @@ class Tail:
         head = len(self.log.lines)
         return head if self.gate is None else min(head, self.gate)
 
-    def absorb(self, entries: Sequence[Entry]) -> Absorbed:
-        """Take entries that Redis holds; deliver what they add."""
+    def absorb(self, entries: Sequence[Entry], turn: Turn | None = None) -> Absorbed:
+        """Take entries that Redis holds, and the gate as it was after them; deliver what is new."""
         outcome, grew = Absorbed.KNOWN, False
         for entry in entries:
             outcome = self.log.absorb(entry)
             grew = grew or outcome is Absorbed.GREW
             if outcome in (Absorbed.HOLE, Absorbed.DIVERGED):
                 break
+        if turn is not None:
+            self.mind(turn)
         if grew:
             self.sweep()
         return outcome
 
-    def shut(self, gate: Shut | None) -> None:
-        """Shut the gate or lift it, and tell the viewers, after what they may still read."""
+    def mind(self, turn: Turn) -> None:
+        """Take the gate's latest turn; one before it is what a Redis that lost something says."""
+        if turn.number < self.turn.number:
+            return
+        self.turn = turn
         if self._lapse is not None:
             self._lapse.cancel()
             self._lapse = None
-        if gate is not None:
+        if turn.shut is not None:
             loop = asyncio.get_running_loop()
-            self._lapse = loop.call_later(gate.left, self.shut, None)
-        seq = gate.seq if gate else None
-        if seq == self.gate:
-            return
+            self._lapse = loop.call_later(turn.shut.left, self.mind, Turn(turn.number))
+        if turn.gate != self.gate:
+            self._turn_to(turn.gate)
+
+    @property
+    def standing(self) -> Turn:
+        """The gate's latest turn, with what is left of a pause."""
+        if self.turn.shut is None or self._lapse is None:
+            return Turn(self.turn.number)
+        left = self._lapse.when() - asyncio.get_running_loop().time()
+        return Turn(self.turn.number, Shut(self.turn.shut.seq, max(left, 0.001)))
+
+    def _turn_to(self, seq: int | None) -> None:
+        """Shut the gate or lift it, and tell the viewers, after what they may still read."""
         self.gate = seq
         for viewer in list(self.viewers):
             if seq is not None:

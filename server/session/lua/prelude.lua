@@ -31,8 +31,20 @@ local function dense(top)
   return redis.call('XLEN', log) == top.k
 end
 
--- Removes what lies beyond the first hole; returns the dense prefix's head and number of entries.
-local function cut(top)
+-- The gate is '<turn>' or, while it is shut, '<turn> <seq> <until, ms>'. Each pause and each resume is a
+-- turn, above all before it, so that one that Redis lost is known by those who were told.
+local function gate_of(value)
+  local turn, seq, till = string.match(value or '0', '^(%d+) ?(%d*) ?(%d*)$')
+  local shut = seq ~= '' and tonumber(till) > now()
+  return { turn = tonumber(turn), seq = shut and seq or '', left = shut and tonumber(till) - now() or 0 }
+end
+
+local function gate_text(turn, seq, till)
+  return seq == '' and turn or turn .. ' ' .. seq .. ' ' .. text(till)
+end
+
+-- Walks the log; returns the dense prefix's head and number of entries, and removes what lies beyond.
+local function walk(top, remove)
   if dense(top) then return top.head, top.k end
   local head, count, from, broken, ended = 0, 0, '-', false, false
   while true do
@@ -41,6 +53,7 @@ local function cut(top)
     for _, row in ipairs(page) do
       local found = entry(row)
       broken = broken or ended or found.f ~= head + 1 or found.k ~= count + 1
+      if broken and not remove then return head, count end
       if broken then
         redis.call('XDEL', log, found.id)
       else
@@ -53,7 +66,7 @@ end
 
 -- Closes the log with its final event, under an epoch that nobody has had.
 local function close(top, epoch, final)
-  local head, count = cut(top)
+  local head, count = walk(top, true)
   local id = text(epoch) .. '-' .. text(head + 1)
   redis.call('XADD', log, id, 'f', text(head + 1), 'k', text(count + 1), 'z', final)
   return id
