@@ -9,7 +9,8 @@ from pathlib import Path
 
 from aiohttp import web
 
-import server.transport.ws  # noqa: F401 - its routes join api's
+import server.transport.health
+import server.transport.ws  # noqa: F401 - their routes join api's
 from server.errors import StoreUnavailable
 from server.session.connections import Connections
 from server.session.directory import Directory

@@ -117,14 +117,14 @@ async def _node(settings: Settings, announce: Callable[[int], None], shared: boo
     from aiohttp import web
 
     from server.app import create_app
+    from server.transport.context import CONTEXT
 
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         with suppress(NotImplementedError):  # Windows: Ctrl-C cancels this task instead
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    runner = web.AppRunner(
-        create_app(settings), handler_cancellation=True, access_log=None, shutdown_timeout=LEFTOVER
-    )
+    app = create_app(settings)
+    runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=LEFTOVER)
     try:
         await runner.setup()
         site = web.TCPSite(
@@ -138,6 +138,8 @@ async def _node(settings: Settings, announce: Callable[[int], None], shared: boo
         gc.freeze()
         gc.set_threshold(GC_YOUNG, 10, 10)
         await stop.wait()
+        # Before the port is closed: who asks meanwhile is answered, and told to go elsewhere.
+        await app[CONTEXT].node.drain(settings.drain)
     finally:
         await _clean_up(runner, settings.drain + 2 * LEFTOVER)
     return 0

@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+import aiohttp
 import pytest
 
 from server.errors import StoreUnavailable
@@ -33,6 +34,11 @@ async def _follow(stream, events):
     async for item in stream:
         if is_event(item):
             events.append(item)
+
+
+async def _keep(stream, items):
+    async for item in stream:
+        items.append(item)
 
 
 async def _until(condition):
@@ -264,19 +270,47 @@ async def test_a_pause_that_redis_loses_holds_all_the_same(make_node, own_redis,
     sid = await start(http, nodes[0], prompt="p", tokens=100, rate=200)
     seen = [[], []]
     readings = [
-        asyncio.create_task(_follow(clients.sse(http, node, sid), events))
-        for node, events in zip(nodes, seen, strict=True)
+        asyncio.create_task(_keep(clients.sse(http, node, sid), items))
+        for node, items in zip(nodes, seen, strict=True)
     ]
-    await _until(lambda: all(len(events) > 10 for events in seen))
+    await _until(lambda: all(len(items) > 10 for items in seen))
     async with http.post(nodes[1].url(f"/v1/sessions/{sid}/pause")) as response:
-        gate = (await response.json())["gate"]
+        assert (await response.json())["paused"]
+    await _until(lambda: all(items[-1]["type"] == "paused" for items in seen))
     client, key = own_redis.client(), f"tw:{{{sid}}}:m"
     held = client.hget(key, "gate").split()[:2]
     client.flushall() if loss == "everything" else client.hdel(key, "gate")
     await asyncio.wait_for(_async_until(lambda: (client.hget(key, "gate") or b"").split()[:2] == held), 5)
     client.close()
-    assert [seqs(events)[-1:] for events in seen] == [[gate], [gate]]
+    assert [items[-1]["type"] for items in seen] == ["paused", "paused"]
     async with http.post(nodes[0].url(f"/v1/sessions/{sid}/resume")) as response:
         assert not (await response.json())["paused"]
     await asyncio.wait_for(asyncio.gather(*readings), 10)
-    assert [text_of(events) for events in seen] == [sources.text("p", 100)] * 2
+    events = [[item for item in items if is_event(item)] for items in seen]
+    assert [text_of(each) for each in events] == [sources.text("p", 100)] * 2
+    assert [seqs(each) for each in events] == [list(range(1, 102))] * 2
+
+
+async def test_a_draining_node_still_answers_and_sends_everyone_elsewhere(make_process, http):
+    node = await make_process(drain=4)
+    async with http.get(node.url("/readyz")) as response:
+        assert (response.status, await response.json()) == (200, {"status": "ready"})
+    sid = await start(http, node, prompt="d", rate=50, tokens=100)
+    items = []
+    here = asyncio.create_task(_keep(clients.sse(http, node, sid), items))
+    await _until(lambda: items)
+    async with http.ws_connect(node.url("/v1/ws")) as idle:
+        node.signal(signal.SIGTERM)
+        message = await idle.receive(5)
+        assert (message.type, idle.close_code) == (aiohttp.WSMsgType.CLOSE, 1012)
+        async with http.get(node.url("/readyz")) as response:
+            assert response.status == 503
+        async with http.get(node.url("/healthz")) as response:
+            assert response.status == 200
+        async with http.post(node.url("/v1/sessions"), json={"prompt": "x"}) as response:
+            assert (response.status, response.headers["Retry-After"]) == (503, "1")
+        async with http.get(node.url(f"/v1/sessions/{sid}/events")) as response:
+            assert (response.status, (await response.text())[:6]) == (200, "retry:")
+    await here
+    assert items[-1]["type"] == "moving"
+    assert await asyncio.wait_for(node.process.wait(), 10) == 0

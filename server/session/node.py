@@ -1,8 +1,10 @@
 """All that a transport may ask of a node: start, sit down, control, look, delete."""
 
 import asyncio
+import random
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +21,11 @@ from server.session.steering import Steering
 from server.session.store import Identity, Store
 from server.session.sweeper import sweep_for_ever
 from server.session.tail import Tail
-from server.session.viewer import Dialect, Ending, Sink, Viewer
+from server.session.viewer import Dialect, Sink, Viewer
 from server.upstream import Models, Request
 
 CATCH_UP = 2.0
+SPREAD = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,10 @@ class Seat:
 
 
 class Node:
-    """One server process's sessions. `models` says who serves what; `secret` makes idempotent ids."""
+    """One server process's sessions. `models` says who serves what; `secret` makes idempotent ids.
+
+    Each connection that delivers puts a call into `leavers` that tells its client to go elsewhere.
+    """
 
     def __init__(
         self,
@@ -58,6 +64,7 @@ class Node:
         self.models = models
         self.secret = secret
         self.draining = False
+        self.leavers: set[Callable[[], None]] = set()
         self._store = store
         self._directory = directory
         self._hub = hub
@@ -127,7 +134,12 @@ class Node:
         )
 
     async def seat(self, sid: str, after: Cursor | None) -> Seat:
-        """Find where to read on after `after`; one that is ahead gets 2 s to become true."""
+        """Find where to read on after `after`; one that is ahead gets 2 s to become true.
+
+        Raise `NotFound`, `Gone` or `Draining`.
+        """
+        if self.draining:
+            raise Draining()
         tail = await self._hub.tail(sid)
         if after is None:
             return Seat(tail, Cursor(tail.log.epoch, 0))
@@ -180,13 +192,18 @@ class Node:
         ]
 
     async def drain(self, seconds: float) -> None:
-        """Take no new sessions, send the viewers elsewhere, and let what runs end; then end it."""
+        """Take no new sessions, send the clients elsewhere, and let what runs end; then end it.
+
+        Clients leave each at its own time, lest they all knock at the next node at once. Asked again, it
+        does nothing.
+        """
+        if self.draining:
+            return
         self.draining = True
-        for follower in self._hub.followers.values():
-            for viewer in list(follower.tail.viewers):
-                viewer.notify("moving")
-            follower.tail.end(Ending.MOVING)
-        await self._producers.drain(seconds)
+        loop, spread = asyncio.get_running_loop(), min(SPREAD, seconds / 4)
+        for leave in list(self.leavers):
+            loop.call_later(random.uniform(0.0, spread), leave)
+        await asyncio.gather(self._producers.drain(seconds), asyncio.sleep(spread))
 
     async def aclose(self) -> None:
         """Stop every task; leases of what still ran are given back."""

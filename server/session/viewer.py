@@ -5,6 +5,7 @@ cursor and the limit". A viewer whose socket is full goes on in a task of its ow
 """
 
 import asyncio
+import random
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Protocol
@@ -12,6 +13,8 @@ from typing import Any, Protocol
 from server.session.log import Log
 
 PAGE_EVENTS = 512
+RETRY_MS = (1000, 3000)
+"""Within these, at random, a client is told to come back: not all of a node's at once."""
 
 
 class Ending(StrEnum):
@@ -150,6 +153,11 @@ class Viewer:
         """Deliver nothing more."""
         if not self.ended.done():
             self.ended.set_result(ending)
+
+    def move(self) -> None:
+        """Send the client to another node."""
+        self.notify("moving", retry=random.randint(*RETRY_MS))
+        self.end(Ending.MOVING)
 
     def leave(self) -> None:
         """Take the viewer off its tail."""

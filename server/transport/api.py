@@ -112,8 +112,6 @@ async def attach(request: web.Request) -> web.StreamResponse:
         raise BadCursor("A plain text body has no event ids, so it cannot be resumed.")
     try:
         seat = await request.app[CONTEXT].node.seat(sid_from(request), after)
-        if request.app[CONTEXT].node.draining:
-            raise Draining()
     except (StoreUnavailable, Draining):
         if form is sse.SSE:
             return await sse.come_back(request)

@@ -13,7 +13,7 @@ import msgspec
 import orjson
 from aiohttp import web
 
-from server.errors import BadCursor, BadJson, InvalidRequest, TooLarge
+from server.errors import BadCursor, BadJson, InvalidRequest, NotFound, TooLarge
 from server.events import Cursor
 from server.session.state import Options
 from server.upstream import Request
@@ -122,3 +122,19 @@ def sid_of(key: str, secret: bytes) -> str:
         raise InvalidRequest("An Idempotency-Key has 1 to 255 printable characters.")
     mac = hmac.digest(secret, key.encode(), "sha256")
     return base64.urlsafe_b64encode(mac[:24]).decode()
+
+
+def sid_in(message: dict[str, Any]) -> str:
+    """Return a message's session id; what cannot be one is an unknown session."""
+    sid = message.get("session")
+    if not valid_sid(sid):
+        raise NotFound()
+    return str(sid)
+
+
+def viewer_scope(message: dict[str, Any]) -> bool:
+    """Say whether a pause or resume is about this socket's cursor alone."""
+    scope = message.get("scope", "session")
+    if scope not in ("session", "viewer"):
+        raise InvalidRequest("`scope` is one of session, viewer.")
+    return bool(scope == "viewer")

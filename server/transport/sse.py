@@ -12,14 +12,13 @@ from aiohttp_sse import EventSourceResponse
 
 from server.errors import InvalidRequest
 from server.session.node import Seat
-from server.session.viewer import Dialect, Ending, Viewer
+from server.session.viewer import RETRY_MS, Dialect, Ending, Viewer
 from server.transport.context import CONTEXT
 from server.transport.sink import ChunkSink, RawSink, tune
 from server.wire import native
 from server.wire.text import Text
 
 _NEVER = 1e9
-RETRY_MS = (1000, 3000)
 _HEADERS = {
     "Cache-Control": "no-cache, no-transform",
     "X-Accel-Buffering": "no",
@@ -94,11 +93,13 @@ async def deliver(
     sink = ChunkSink(request) if chunked else RawSink(request)
     node = request.app[CONTEXT].node
     viewer = node.join(seat, form.dialect(merged), sink, retry=random.randint(*RETRY_MS))
-    heart = request.app[CONTEXT].heart
+    heart, leave = request.app[CONTEXT].heart, viewer.move
     heart.join(viewer, partial(_beat, request, viewer, form))
+    node.leavers.add(leave)
     try:
         ending = await viewer.ended
     finally:
+        node.leavers.discard(leave)
         heart.leave(viewer)
         viewer.leave()
     await _finish(response, sink, viewer, form, ending)

@@ -70,11 +70,14 @@ class Socket:
         if only is not None:
             self._join(only, merged=False, alone=True)
         reading = asyncio.create_task(self._read())
+        leave = self._move
+        self._node.leavers.add(leave)
         try:
             await asyncio.wait((reading, self._over), return_when=asyncio.FIRST_COMPLETED)
             async with self._answering:  # who asked for the end is still told so
                 reading.cancel()
         finally:
+            self._node.leavers.discard(leave)
             # The reader goes first: closing while it waits would skip the closing handshake.
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
@@ -132,7 +135,7 @@ class Socket:
         return {"session": sid, "new": new}
 
     async def _attach(self, message: dict[str, Any]) -> dict[str, Any]:
-        sid, after = _sid(message), message.get("after")
+        sid, after = bodies.sid_in(message), message.get("after")
         if after is not None and not isinstance(after, str):
             raise InvalidRequest("`after` must be a cursor.")
         delivery = message.get("delivery", "each")
@@ -150,6 +153,12 @@ class Socket:
         self._watches.add(watch)
         watch.add_done_callback(self._watches.discard)
 
+    def _move(self) -> None:
+        for viewer in self._viewers.values():
+            viewer.notify("moving")
+        if not self._over.done():
+            self._over.set_result(Ending.MOVING)
+
     def _drop(self, sid: str) -> None:
         if (viewer := self._viewers.pop(sid, None)) is not None:
             viewer.leave()
@@ -166,15 +175,15 @@ class Socket:
             self._over.set_result(ending)
 
     async def _detach(self, message: dict[str, Any]) -> dict[str, Any]:
-        sid = _sid(message)
+        sid = bodies.sid_in(message)
         if sid not in self._viewers:
             raise NotFound("This socket is not attached to that session.")
         self._drop(sid)
         return {"session": sid}
 
     async def _pause(self, message: dict[str, Any]) -> dict[str, Any]:
-        sid = _sid(message)
-        if _viewer_scope(message):
+        sid = bodies.sid_in(message)
+        if bodies.viewer_scope(message):
             return self._hold(sid, held=True)
         answer = await self._node.control(sid, Action.PAUSE)
         viewer = self._viewers.get(sid)
@@ -184,8 +193,8 @@ class Socket:
         return {"session": sid, **answer}
 
     async def _resume(self, message: dict[str, Any]) -> dict[str, Any]:
-        sid = _sid(message)
-        if _viewer_scope(message):
+        sid = bodies.sid_in(message)
+        if bodies.viewer_scope(message):
             return self._hold(sid, held=False)
         return {"session": sid, **await self._node.control(sid, Action.RESUME)}
 
@@ -200,22 +209,8 @@ class Socket:
         return {"session": sid, "scope": "viewer", "paused": held, "id": str(at)}
 
     async def _abort(self, message: dict[str, Any]) -> dict[str, Any]:
-        sid = _sid(message)
+        sid = bodies.sid_in(message)
         return {"session": sid, **await self._node.control(sid, Action.ABORT)}
-
-
-def _sid(message: dict[str, Any]) -> str:
-    sid = message.get("session")
-    if not bodies.valid_sid(sid):
-        raise NotFound()
-    return str(sid)
-
-
-def _viewer_scope(message: dict[str, Any]) -> bool:
-    scope = message.get("scope", "session")
-    if scope not in ("session", "viewer"):
-        raise InvalidRequest("`scope` is one of session, viewer.")
-    return bool(scope == "viewer")
 
 
 async def _serve(request: web.Request, seat: Seat | None) -> web.WebSocketResponse:
