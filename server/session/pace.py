@@ -2,11 +2,9 @@
 
 A flight costs much the same whether it carries one session's token or a hundred's, and so does each
 write to a client. So the busier the event loop, the longer the next flight waits, up to `LONGEST`:
-overload turns into bigger flights and bigger writes instead of a queue that grows. The power is what
-measured best: less than 10 ms for all but one token in a hundred at a third of a core.
+overload turns into bigger flights and bigger writes instead of a queue that grows.
 """
 
-import math
 import time
 from collections.abc import Callable
 
@@ -29,8 +27,7 @@ class Pace:
 
     def wait(self) -> float:
         """Return the seconds that the next flight should still wait."""
-        still = self._left + LONGEST * self.load * math.sqrt(self.load) - self._wall()
-        return max(0.0, still)
+        return max(0.0, self._left + LONGEST * self.load - self._wall())
 
     def leave(self) -> None:
         """Note that a flight leaves."""
