@@ -1,0 +1,1 @@
+"""Faults against real processes, and a checker that judges from recorded histories alone."""
