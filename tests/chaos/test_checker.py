@@ -40,18 +40,16 @@ def reading(client, lines, at, conns=2):
     for seq, (epoch, line) in enumerate(lines, 1):
         if (seq - 1) % (len(lines) // conns + 1) == 0:
             conn = f"{client}/{seq}"
-            yield dict(
-                at=at + seq - 0.6,
-                kind="attach",
+            yield rec(
+                at + seq - 0.6,
+                "attach",
                 client=client,
                 conn=conn,
                 node=0,
                 transport="sse",
                 after=after,
             )
-            yield dict(
-                at=at + seq - 0.5, kind="notice", client=client, conn=conn, type="session", facts={}
-            )
+            yield rec(at + seq - 0.5, "notice", client=client, conn=conn, type="session", facts={})
         after = f"{epoch}-{seq}"
         yield rec(at + seq, "event", client=client, conn=conn, id=after, line=line)
     yield rec(at + seq, "closed", client=client, conn=conn, how="final")
@@ -65,9 +63,7 @@ def finished():
     yield from reading("b", told, at=10.5)
     # b pauses after its third event, and goes on after its fourth was held for a second.
     yield rec(13.6, "asked", call="p", action="pause", conn="b/1")
-    yield dict(
-        at=13.7, kind="answered", call="p", action="pause", conn="b/1", answer={"paused": True, "gate": 4}
-    )
+    yield rec(13.7, "answered", call="p", action="pause", conn="b/1", answer={"paused": True, "gate": 4})
     yield rec(14.1, "asked", call="r", action="resume", conn=None)
     yield rec(14.2, "answered", call="r", action="resume", conn=None, answer={"paused": False})
     yield rec(18, "upstream", seed="s", sent=TOKENS, closed_at=17.0, closed_by_peer=False)

@@ -1,0 +1,167 @@
+"""A process full of clients: each session is read over every transport, steered and abandoned by dice.
+
+python -m tests.chaos.client --folder F --name c0 --ports 1,2,3 --seed 1 --seconds 60 --at-once 20
+"""
+
+import argparse
+import asyncio
+import json
+import random
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from tests.chaos.reading import BROKEN, TRANSPORTS, Gone, Item, is_final
+from tests.chaos.steering import steer_by_http, steer_in_band
+
+PATIENCE = 45.0
+"""Seconds after the last start in which every session must have come to its end."""
+SCRIPTS = ("truncated", "error", "malformed", "stall", "reset", "no_done")
+
+
+class World:
+    """What the clients of one process share: nodes, dice, and the file of what they saw."""
+
+    def __init__(self, folder: Path, name: str, ports: list[int], seed: int) -> None:
+        self.name = name
+        self.ports = ports
+        self.dice = random.Random(f"{seed}/{name}")
+        self.until = 0.0
+        self._file = (folder / f"{name}.jsonl").open("w", buffering=1)
+        self._count = 0
+
+    def record(self, kind: str, **fields: Any) -> None:
+        """Write what happened, with when."""
+        self._file.write(json.dumps({"at": time.monotonic(), "kind": kind, **fields}) + "\n")
+
+    def mint(self, what: str) -> str:
+        """Return a name that no other has."""
+        self._count += 1
+        return f"{self.name}-{what}{self._count}"
+
+    def url(self, path: str) -> str:
+        """Return an address on any of the nodes."""
+        return f"http://127.0.0.1:{self.dice.choice(self.ports)}{path}"
+
+    @property
+    def late(self) -> bool:
+        """Whether the run should be over by now."""
+        return time.monotonic() > self.until
+
+
+async def read_on(
+    world: World, http: aiohttp.ClientSession, sid: str, client: str, last: str | None
+) -> None:
+    """Read a session to its end, over connection after connection, each from the last event on."""
+    while not world.late:
+        conn, transport = world.mint("conn"), world.dice.choice(list(TRANSPORTS))
+        world.record("attach", client=client, conn=conn, sid=sid, transport=transport, after=last)
+        how, last = await _one(world, http, sid, client, conn, transport, last)
+        world.record("closed", client=client, conn=conn, sid=sid, how=how)
+        if how in ("final", "gone"):
+            return
+        await asyncio.sleep(world.dice.uniform(0.0, 0.3))
+
+
+async def _one(
+    world: World, http: aiohttp.ClientSession, sid: str, client: str, conn: str, transport: str,
+    last: str | None,
+) -> tuple[str, str | None]:  # fmt: skip
+    left = world.dice.choice((10, 40, 10_000, 10_000))
+    items: AsyncIterator[Item] = TRANSPORTS[transport](http, world.url(""), sid, last)
+    try:
+        async for item in items:
+            if "id" not in item:
+                world.record("notice", client=client, conn=conn, sid=sid, **item)
+                last = None if item["type"] == "reset" else last
+                continue
+            world.record("event", client=client, conn=conn, sid=sid, **item)
+            last, left = item["id"], left - 1
+            if is_final(item["line"]):
+                return "final", last
+            if not left:
+                return "left", last
+    except Gone:
+        return "gone", last
+    except BROKEN:
+        return "broken", last
+    finally:
+        await items.aclose()  # type: ignore[attr-defined]
+    return "ended", last
+
+
+async def _start(world: World, http: aiohttp.ClientSession) -> str | None:
+    dice = world.dice
+    seed, tokens = world.mint("seed"), dice.choice((20, 60, 120))
+    body = {"prompt": "x", "seed": seed, "tokens": tokens, "rate": dice.choice((40, 100, 400))}
+    if dice.random() < 0.15:
+        body |= {"script": dice.choice(SCRIPTS)}
+    key = world.mint("key") if dice.random() < 0.25 else None
+    headers = {"Idempotency-Key": key} if key else {}
+    sids = set()
+    for answer in await asyncio.gather(
+        *(_post(http, world.url("/v1/sessions"), body, headers) for _ in range(2 if key else 1))
+    ):
+        if answer is not None:
+            sids.add(answer["id"])
+    for sid in sids:
+        world.record("started", sid=sid, seed=seed, tokens=tokens, key=key)
+    return min(sids, default=None)
+
+
+async def _post(http: aiohttp.ClientSession, url: str, body: Any, headers: Any) -> dict[str, Any] | None:
+    try:
+        async with http.post(url, json=body, headers=headers) as response:
+            return await response.json() if response.status in (200, 201) else None
+    except BROKEN:
+        return None
+
+
+async def _session(world: World, http: aiohttp.ClientSession) -> None:
+    sid = await _start(world, http)
+    if sid is None:
+        await asyncio.sleep(0.1)
+        return
+    readers = [read_on(world, http, sid, world.mint("client"), None) for _ in range(2)]
+    dice = world.dice.random()
+    if dice < 0.35:
+        readers.append(steer_in_band(world, http, sid, read_on))
+    elif dice < 0.6:
+        readers.append(steer_by_http(world, http, sid))
+    await asyncio.gather(*readers)
+
+
+async def _keep_going(world: World, http: aiohttp.ClientSession, stop: float) -> None:
+    while time.monotonic() < stop:
+        await _session(world, http)
+
+
+async def run(world: World, seconds: float, at_once: int) -> None:
+    """Run sessions, `at_once` at a time, for some seconds, and all of them to their end."""
+    stop = time.monotonic() + seconds
+    world.until = stop + PATIENCE
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=2, sock_read=4)
+    connector = aiohttp.TCPConnector(limit=0, force_close=True)
+    async with aiohttp.ClientSession(timeout=timeout, connector=connector) as http:
+        await asyncio.gather(*(_keep_going(world, http, stop) for _ in range(at_once)))
+
+
+def main() -> None:
+    """Run the clients of one process."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--ports", required=True)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--at-once", type=int, default=20)
+    args = parser.parse_args()
+    world = World(args.folder, args.name, [int(port) for port in args.ports.split(",")], args.seed)
+    asyncio.run(run(world, args.seconds, args.at_once))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""What a run is made of: Redis, nodes behind or beside a proxy, a model server, all real processes."""
+
+import asyncio
+import json
+import random
+import signal
+import socket
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from server.session.log import Entry
+from tests.chaos.proxy import Proxy
+from tests.chaos.reading import canonical
+from tests.processes import ROOT, spawn_upstream
+from tests.redis_server import RedisServer, binaries
+
+FLAGS = {
+    "lease": 1.5, "linger": 20, "drain": 3, "heartbeat": 1, "upstream-stall": 1.5,
+    "log-level": "error",
+}  # fmt: skip
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+class NodeProcess:
+    """A node on a port of its own, which it keeps when it is started again."""
+
+    def __init__(self, redis: str, upstream: str, mutant: str) -> None:
+        self.port = free_port()
+        self.process: asyncio.subprocess.Process | None = None
+        module = ["-m", "tests.chaos.mutant", mutant] if mutant else ["run.py"]
+        flags = [f"--{name}={value}" for name, value in FLAGS.items()]
+        self._command = [
+            sys.executable, *module, f"--port={self.port}", f"--redis={redis}",
+            f"--upstream={upstream}/v1", "--model=m", *flags,
+        ]  # fmt: skip
+
+    async def start(self) -> None:
+        """Start it, and return once it serves."""
+        self.process = await asyncio.create_subprocess_exec(
+            *self._command, cwd=ROOT, stdout=asyncio.subprocess.PIPE
+        )
+        assert self.process.stdout is not None
+        await self.process.stdout.readline()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal, if it still runs."""
+        if self.process is not None and self.process.returncode is None:
+            self.process.send_signal(number)
+
+    async def gone(self) -> None:
+        """Wait for its end."""
+        assert self.process is not None
+        await self.process.wait()
+
+    def descriptors(self) -> int:
+        """Return how many files it has open."""
+        assert self.process is not None
+        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+
+
+class Cluster:
+    """Redis without persistence, three nodes, the last of them behind a proxy, and a model server."""
+
+    def __init__(self, folder: Path, seed: int, mutant: str = "") -> None:
+        self.folder = folder
+        self.dice = random.Random(seed)
+        self.redis = RedisServer(binaries()[0], folder, "--enable-debug-command", "local")
+        self.proxy = Proxy(str(self.redis.socket))
+        self.nodes: list[NodeProcess] = []
+        self.lost_acked = 0
+        self._mutant = mutant
+        self._upstream: asyncio.subprocess.Process | None = None
+        self._upstream_url = ""
+        self._file = (folder / "driver.jsonl").open("w", buffering=1)
+
+    def record(self, kind: str, **fields: Any) -> None:
+        """Write what happened, with when."""
+        self._file.write(json.dumps({"at": time.monotonic(), "kind": kind, **fields}) + "\n")
+
+    async def start(self) -> None:
+        """Start everything."""
+        self._upstream, self._upstream_url = await spawn_upstream()
+        await self.proxy.start()
+        for redis in (self.redis.url, self.redis.url, self.proxy.url):
+            node = NodeProcess(redis, self._upstream_url, self._mutant)
+            self.nodes.append(node)
+            await node.start()
+
+    async def stop(self) -> None:
+        """End everything that was started."""
+        for node in self.nodes:
+            node.signal(signal.SIGCONT)
+            node.signal(signal.SIGKILL)
+            await node.gone()
+        if self._upstream is not None:
+            self._upstream.kill()
+            await self._upstream.wait()
+        await self.proxy.aclose()
+        self.redis.process.send_signal(signal.SIGCONT)
+        self.redis.kill()
+        self._file.close()
+
+    def measure(self, when: str, more: int = 0) -> None:
+        """Record what is held: files of each node, channels, keys that would stay for ever."""
+        for at, node in enumerate(self.nodes):
+            self.record(
+                "resources", when=when, what=f"files of node {at}", count=node.descriptors() + more
+            )
+        client = self.redis.client()
+        forever = sum(client.ttl(key) == -1 for key in client.scan_iter("*"))
+        channels = len(client.pubsub_channels("*"))
+        client.close()
+        self.record("resources", when=when, what="channels", count=channels)
+        self.record("resources", when=when, what="keys without an end", count=forever)
+
+    def read_back(self, sids: list[str]) -> None:
+        """Record the log of each session as Redis holds it, and what the model server knows."""
+        client = self.redis.client()
+        for sid in sids:
+            rows = client.execute_command("XRANGE", f"tw:{{{sid}}}:l", "-", "+")
+            entries = [_row(Entry.parse(id, fields)) for id, fields in rows] or None
+            self.record("log", sid=sid, entries=entries)
+        client.close()
+        with urllib.request.urlopen(f"{self._upstream_url}/stats", timeout=5) as answer:
+            stats = json.load(answer)
+        for one in (*stats["closed"], *stats["open"]):
+            names = ("seed", "sent", "closed_at", "closed_by_peer")
+            self.record("upstream", **{name: one[name] for name in names})
+
+
+def _row(entry: Entry) -> list[Any]:
+    lines = [canonical(json.loads(line)) for line in entry.lines]
+    return [entry.epoch, entry.first, entry.ordinal, lines, entry.final]

@@ -1,0 +1,155 @@
+"""The faults: each is done to a running cluster, and undone. All are drawn by the dice of the run."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import redis
+
+from tests.chaos.cluster import Cluster, NodeProcess
+
+Fault = Callable[[Cluster], Awaitable[None]]
+
+
+def _node(cluster: Cluster) -> NodeProcess:
+    return cluster.dice.choice(cluster.nodes)
+
+
+async def kill_node(cluster: Cluster) -> None:
+    """SIGKILL a node; another one takes its port a moment later."""
+    node = _node(cluster)
+    node.signal(signal.SIGKILL)
+    await node.gone()
+    await asyncio.sleep(cluster.dice.uniform(0.0, 1.0))
+    await node.start()
+
+
+async def replace_node(cluster: Cluster) -> None:
+    """SIGTERM a node, as a rolling deploy does; the next one takes its port."""
+    node = _node(cluster)
+    node.signal(signal.SIGTERM)
+    await node.gone()
+    await node.start()
+
+
+async def freeze_node(cluster: Cluster) -> None:
+    """SIGSTOP a node, for less or more than its leases."""
+    node = _node(cluster)
+    node.signal(signal.SIGSTOP)
+    await asyncio.sleep(cluster.dice.choice((0.3, 1.0, 3.0)))
+    node.signal(signal.SIGCONT)
+
+
+async def kill_redis(cluster: Cluster) -> None:
+    """SIGKILL a Redis that keeps nothing on disk, and start it again, empty."""
+    cluster.lost_acked += _acknowledged(cluster)
+    cluster.redis.kill()
+    await asyncio.sleep(cluster.dice.uniform(0.0, 0.5))
+    await asyncio.to_thread(cluster.redis.start)
+
+
+def _acknowledged(cluster: Cluster) -> int:
+    """Count the entries of logs that are not closed."""
+    client = cluster.redis.client()
+    count = 0
+    for key in client.scan_iter("tw:*:l", count=1000):
+        last = client.xrevrange(key, count=1)
+        count += client.xlen(key) if last and b"z" not in last[0][1] else 0
+    client.close()
+    return count
+
+
+async def freeze_redis(cluster: Cluster) -> None:
+    """SIGSTOP Redis for a while."""
+    cluster.redis.process.send_signal(signal.SIGSTOP)
+    await asyncio.sleep(cluster.dice.choice((0.2, 0.8, 2.0)))
+    cluster.redis.process.send_signal(signal.SIGCONT)
+
+
+async def partition(cluster: Cluster) -> None:
+    """Let nothing through between one node and Redis."""
+    cluster.proxy.hold(True)
+    await asyncio.sleep(cluster.dice.choice((0.3, 1.0, 3.0)))
+    if cluster.dice.random() < 0.5:
+        cluster.proxy.cut()
+    cluster.proxy.hold(False)
+
+
+async def slow_network(cluster: Cluster) -> None:
+    """Put 100 ms between one node and Redis."""
+    cluster.proxy.delay = 0.1
+    await asyncio.sleep(2.0)
+    cluster.proxy.delay = 0.0
+
+
+async def cut_network(cluster: Cluster) -> None:
+    """Break one node's connections to Redis off."""
+    cluster.proxy.cut()
+
+
+def commanded(*commands: str) -> Fault:
+    """Return the fault of sending commands to Redis."""
+
+    async def fault(cluster: Cluster) -> None:
+        client = cluster.redis.client()
+        for command in commands:
+            client.execute_command(*command.split())
+        client.close()
+
+    return fault
+
+
+async def cut_tails(cluster: Cluster) -> None:
+    """Lose the last entries of every log, as a failover with a lagging replica does."""
+    client = cluster.redis.client()
+    for key in client.scan_iter("tw:*:l", count=1000):
+        lost = [id for id, _ in client.xrevrange(key, count=cluster.dice.randint(1, 8))]
+        cluster.lost_acked += len(lost)
+        with suppress(redis.ResponseError):
+            client.xdel(key, *lost)
+    client.close()
+
+
+async def make_holes(cluster: Cluster) -> None:
+    """Lose one entry of every log."""
+    client = cluster.redis.client()
+    for key in client.scan_iter("tw:*:l", count=1000):
+        rows = client.xrange(key)
+        if rows:
+            client.xdel(key, cluster.dice.choice(rows)[0])
+    client.close()
+
+
+async def fill_redis(cluster: Cluster) -> None:
+    """Have Redis refuse writes for a while."""
+    await commanded("CONFIG SET maxmemory 1mb")(cluster)
+    await asyncio.sleep(cluster.dice.uniform(0.3, 1.5))
+    await commanded("CONFIG SET maxmemory 0")(cluster)
+
+
+HARMLESS: dict[str, Fault] = {
+    "kill a node": kill_node,
+    "replace a node": replace_node,
+    "freeze a node": freeze_node,
+    "freeze Redis": freeze_redis,
+    "partition": partition,
+    "slow network": slow_network,
+    "cut network": cut_network,
+    "kill connections": commanded("CLIENT KILL TYPE normal SKIPME yes"),
+    "kill doorbells": commanded("CLIENT KILL TYPE pubsub"),
+    "forget scripts": commanded("SCRIPT FLUSH"),
+    "pause Redis' clients": commanded("CLIENT PAUSE 700 ALL"),
+    "fill Redis": fill_redis,
+}
+"""Faults in which Redis loses nothing."""
+
+LOSSES: dict[str, Fault] = {
+    "kill Redis": kill_redis,
+    "flush Redis": commanded("FLUSHALL"),
+    "cut tails": cut_tails,
+    "make holes": make_holes,
+}
+"""Faults in which Redis loses what it has acknowledged."""
+
+FAULTS = HARMLESS | LOSSES

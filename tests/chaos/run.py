@@ -1,0 +1,107 @@
+"""One run: faults at random for some seconds while clients read, then quiet, then the verdict."""
+
+import asyncio
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.chaos.checker import Verdict, judge
+from tests.chaos.client import PATIENCE
+from tests.chaos.cluster import ROOT, Cluster
+from tests.chaos.faults import FAULTS, Fault
+from tests.chaos.history import History, arrange, read
+
+CLIENTS = 2
+SETTLE = 6.0
+"""Seconds of quiet after the last client: leases lapse, tails close."""
+MORE_FILES = 12
+"""Files that a node may have open at the end beyond those at the start: connections that are kept."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to."""
+
+    verdict: Verdict
+    history: History
+    faults: Counter[str]
+    lost_acked: int
+
+    def summary(self) -> str:
+        """Say it in a few lines."""
+        verdict = self.verdict
+        fired = ", ".join(f"{name} {count}" for name, count in verdict.judged.items())
+        lines = [
+            f"{len(self.history.sessions)} sessions, {sum(self.faults.values())} faults, "
+            f"lost_acked={self.lost_acked}, {len(verdict.violations)} violations",
+            f"faults: {', '.join(f'{name} {count}' for name, count in sorted(self.faults.items()))}",
+            f"judged: {fired}",
+        ]
+        if verdict.silent:
+            lines.append(f"never fired: {', '.join(verdict.silent)}")
+        lines += [f"VIOLATION {v.rule} {v.sid}: {v.place}" for v in verdict.violations[:20]]
+        return "\n".join(lines)
+
+
+async def _client(folder: Path, name: str, ports: str, seed: int, seconds: float, at_once: int) -> int:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.chaos.client", "--folder", str(folder), "--name", name,
+        "--ports", ports, "--seed", str(seed), "--seconds", str(seconds), "--at-once", str(at_once),
+        cwd=ROOT,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(seconds + PATIENCE + 15):
+            return await process.wait()
+    except TimeoutError:
+        process.kill()
+        return await process.wait()
+
+
+async def _harm(
+    cluster: Cluster, faults: Mapping[str, Fault], seconds: float, pause: tuple[float, float]
+) -> Counter[str]:
+    done: Counter[str] = Counter()
+    stop = time.monotonic() + seconds
+    while time.monotonic() < stop:
+        await asyncio.sleep(cluster.dice.uniform(*pause))
+        name = cluster.dice.choice(sorted(faults))
+        cluster.record("fault", name=name)
+        await faults[name](cluster)
+        done[name] += 1
+    return done
+
+
+async def run(
+    folder: Path,
+    seed: int,
+    seconds: float,
+    faults: Mapping[str, Fault] = FAULTS,
+    at_once: int = 12,
+    pause: tuple[float, float] = (0.3, 1.5),
+    mutant: str = "",
+) -> Outcome:
+    """Run, and judge from what was recorded in `folder`."""
+    cluster = Cluster(folder, seed, mutant)
+    try:
+        await cluster.start()
+        cluster.measure("before", MORE_FILES)
+        ports = ",".join(str(node.port) for node in cluster.nodes)
+        clients = [
+            asyncio.create_task(_client(folder, f"c{n}", ports, seed, seconds, at_once))
+            for n in range(CLIENTS)
+        ]
+        done = await _harm(cluster, faults, seconds, pause) if faults else Counter()
+        codes = await asyncio.gather(*clients)
+        if any(codes):
+            raise RuntimeError(f"a client process failed: {codes}")
+        await asyncio.sleep(SETTLE)
+        cluster.measure("after")
+        sids = [record["sid"] for record in read(folder) if record["kind"] == "started"]
+        cluster.read_back(sids)
+    finally:
+        await cluster.stop()
+    history = arrange(read(folder))
+    return Outcome(judge(history), history, done, cluster.lost_acked)
