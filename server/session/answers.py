@@ -132,7 +132,19 @@ def parse_meta(fields: Sequence[bytes | None], now_ms: int) -> Meta | None:
 
 def parse_entries(rows: Sequence[tuple[bytes, list[bytes]]]) -> tuple[Entry, ...]:
     """Read what XRANGE returns."""
-    return tuple(Entry.parse(*row) for row in rows)
+    entries: list[Entry] = []
+    epoch, prefix = 0, b"?"
+    for id, fields in rows:
+        if len(fields) == 2 and id.startswith(prefix):  # as nearly all of a log's thousands are
+            head, _, events = fields[1].partition(b"\n")
+            first, ordinal = head.split()
+            lines = tuple(events.split(b"\n")) if b"\n" in events else (events,)
+            entries.append(Entry(epoch, int(first), int(ordinal), lines))
+        else:
+            entries.append(Entry.parse(id, fields))
+            epoch = entries[-1].epoch
+            prefix = b"%d-" % epoch
+    return tuple(entries)
 
 
 def parse_renewal(reply: Sequence[bytes]) -> Renewal:

@@ -74,7 +74,8 @@ class Appender:
             self.flight or self._pending
         ):
             self._queued = True
-            self._pipeline.submit(self)
+            # A first token is what somebody looks at an empty page for.
+            self._pipeline.submit(self, urgent=not self._tail.log.lines)
 
     def commands(self) -> Sequence[Command]:
         """Return the next entry's append, made of all that waits; nothing while in doubt."""

@@ -9,7 +9,7 @@ continue the prefix, or there are fewer entries than the last one's ordinal says
 from bisect import bisect_right
 from collections.abc import Iterable
 from enum import Enum, auto
-from typing import Any, Self
+from typing import Self
 
 import msgspec
 
@@ -38,30 +38,25 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
         """The entry's id in Redis: a marker's seq is 0."""
         return Cursor(self.epoch, self.last if self.lines else 0)
 
-    def fields(self) -> tuple[bytes | int, ...]:
-        """Return the fields to XADD: f(irst), k (ordinal), e(vents, a line each), z (the final)."""
-        if not self.final and self.lines:
-            return (b"f", self.first, b"k", self.ordinal, b"e", b"\n".join(self.lines))
-        head = (b"f", self.first, b"k", self.ordinal)
-        body = (b"e", b"\n".join(self.lines[:-1])) if len(self.lines) > 1 else ()
-        return head + body + ((b"z", self.lines[-1]) if self.final else ())
+    def fields(self) -> tuple[bytes, ...]:
+        """Return the fields to XADD: e, `<first> <ordinal>` and then a line an event; z, the final."""
+        head = b"%d %d" % (self.first, self.ordinal)
+        if self.final:
+            return (b"e", b"\n".join((head, *self.lines[:-1])), b"z", self.lines[-1])
+        return (b"e", b"\n".join((head, *self.lines)))
 
     @classmethod
     def parse(cls, id: bytes, fields: list[bytes]) -> Self:
         """Read what `fields` wrote, as XRANGE returns it."""
-        if len(fields) == 6 and fields[4] == b"e":  # the usual entry, of which a log has thousands
-            lines = tuple(fields[5].split(b"\n"))
-            return cls(int(id.partition(b"-")[0]), int(fields[1]), int(fields[3]), lines)
-        named: dict[bytes, Any] = dict(zip(fields[::2], fields[1::2], strict=True))
-        events = named.get(b"e")
-        lines = tuple(events.split(b"\n")) if events is not None else ()
-        final = named.get(b"z")
+        head, *lines = fields[1].split(b"\n")
+        first, _, ordinal = head.partition(b" ")
+        final = fields[2:3] == [b"z"]
         return cls(
             epoch=int(id.partition(b"-")[0]),
-            first=int(named[b"f"]),
-            ordinal=int(named[b"k"]),
-            lines=lines if final is None else (*lines, final),
-            final=final is not None,
+            first=int(first),
+            ordinal=int(ordinal),
+            lines=(*lines, fields[3]) if final else tuple(lines),
+            final=final,
         )
 
 
@@ -86,8 +81,9 @@ class Log:
         self._top = (0, 0)
         self._starts: list[int] = []
         self._epochs: list[int] = []
+        absorb = self.absorb
         for entry in entries:
-            self.absorb(entry)
+            absorb(entry)
 
     @property
     def head(self) -> int:

@@ -122,10 +122,10 @@ class Pipeline:
         self.reconnected_at: float | None = None
         self.reconnected: Callable[[], None] = _nobody
 
-    def submit(self, job: Job) -> None:
-        """Queue a job for the next flight."""
+    def submit(self, job: Job, urgent: bool = False) -> None:
+        """Queue a job for the next flight; an urgent one does not wait for company."""
         self._jobs.append(job)
-        self._arrange()
+        self._arrange(urgent)
 
     async def call(self, *commands: Command) -> Sequence[Reply]:
         """Send commands and return their replies; raise `StoreUnavailable` if they got lost."""
@@ -146,12 +146,15 @@ class Pipeline:
         if self._link is not None:
             await self._link.aclose()
 
-    def _arrange(self) -> None:
+    def _arrange(self, urgent: bool = False) -> None:
         """See to it that a flight leaves, unless one is under way: what waits goes when it is back."""
+        if urgent and self._due is not None and self._link is not None:
+            self._due.cancel()
+            self._due = None
         if self._due is not None or self._flight or self._connecting is not None or self._closed:
             return
         wait = self._not_before - self._loop.time() if self._link is None else 0.0
-        if self._pace is not None and wait <= 0.0:
+        if self._pace is not None and wait <= 0.0 and not urgent:
             wait = self._pace.wait()
         # At once is at the end of this turn of the loop: all that it asks for goes together.
         leave = self._leave

@@ -6,7 +6,7 @@ if held[3] == ARGV[1] then return { 'OK', held[4] } end
 if held[1] then return { held[1] == ARGV[5] and 'EXISTS' or 'CONFLICT' } end
 local epoch = above(0, last())
 redis.call('DEL', log)
-redis.call('XADD', log, text(epoch) .. '-0', 'f', '1', 'k', '1')
+redis.call('XADD', log, text(epoch) .. '-0', 'e', '1 1')
 redis.call('HSET', meta, 'epoch', text(epoch), 'owner', ARGV[1], 'lease', text(now() + ARGV[2]),
   'spec', ARGV[4], 'digest', ARGV[5])
 redis.call('PEXPIRE', meta, ARGV[3])

@@ -1,6 +1,6 @@
 -- What every script begins with: Redis' clock, and the log as its last entry shows it.
--- An entry's id is <epoch>-<last seq> (a marker's is <epoch>-0); fields: f(irst seq), k (ordinal),
--- e(vents), z (the final event). A log has lost nothing iff it is as long as its last entry's ordinal.
+-- An entry's id is <epoch>-<last seq> (a marker's is <epoch>-0); its fields: e, '<first seq> <ordinal>' and
+-- then a line an event; z, the final event. A log has lost nothing iff it is as long as the last ordinal.
 local meta, log = KEYS[1], KEYS[2]
 
 local function now()
@@ -18,7 +18,8 @@ local function entry(row)
   for i = 1, #row[2], 2 do found[row[2][i]] = row[2][i + 1] end
   local epoch, seq = string.match(row[1], '^(%d+)-(%d+)$')
   found.epoch, found.seq = tonumber(epoch), tonumber(seq)
-  found.f, found.k = tonumber(found.f), tonumber(found.k)
+  local first, ordinal = string.match(found.e, '^(%d+) (%d+)')
+  found.f, found.k = tonumber(first), tonumber(ordinal)
   found.head = found.seq == 0 and found.f - 1 or found.seq
   return found
 end
@@ -68,7 +69,7 @@ end
 local function close(top, epoch, final)
   local head, count = walk(top, true)
   local id = text(epoch) .. '-' .. text(head + 1)
-  redis.call('XADD', log, id, 'f', text(head + 1), 'k', text(count + 1), 'z', final)
+  redis.call('XADD', log, id, 'e', text(head + 1) .. ' ' .. text(count + 1), 'z', final)
   return id
 end
 
