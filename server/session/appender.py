@@ -53,6 +53,7 @@ class Appender:
         self._queued = True  # nothing flies before `open`
         self._look_at = 0.0
         self._looked = self._heard = self._rung = True
+        self._unheard = False
         self.full_since: float | None = None
         self._recovery: asyncio.Task[None] | None = None
         follower.heal = self.check
@@ -92,6 +93,7 @@ class Appender:
         now = self._loop.time()
         self._looked = now >= self._look_at
         self._rung = self._looked or self._heard or final
+        self._unheard = not self._rung
         if not self._rung:
             return (append,)
         sid = self._who.sid
@@ -161,8 +163,8 @@ class Appender:
     def learned(self) -> None:
         """See whether somebody else has closed the log, or listens now."""
         self._look_at = 0.0
-        if not self._rung:
-            self._rung = True
+        if self._unheard:
+            self._unheard = False
             self._pipeline.submit(Note(ring_command(self._who.sid)))
         if self._tail.log.closed:
             self.end(Over.CLOSED) if self.flight is None else self.check()

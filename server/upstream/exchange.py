@@ -24,6 +24,9 @@ HEAD_LIMIT = 256 * 1024
 GOODBYE = 1.0
 """Seconds for the end of a body after its last word, so that the connection can be used again."""
 
+LOOK = 1.0
+"""Seconds between looks at the deadline."""
+
 Take = Callable[[bytes], bool]
 """Takes a piece of a body; returns whether it wants no more."""
 
@@ -162,7 +165,8 @@ class Answer:
             left = until() - self._wire.loop.time()
             if left <= 0:
                 raise UpstreamStall()
-            await asyncio.wait((self._wake,), timeout=left)
+            # The deadline may have come closer: silence is allowed for less long than a first token.
+            await asyncio.wait((self._wake,), timeout=min(left, LOOK))
 
     def close(self) -> None:
         """Hang up, unless the answer was read to its end or is just about to be.

@@ -17,7 +17,7 @@ import aiohttp
 from tests.chaos.reading import BROKEN, TRANSPORTS, Gone, Item, is_final
 from tests.chaos.steering import steer_by_http, steer_in_band
 
-PATIENCE = 45.0
+PATIENCE = 20.0
 """Seconds after the last start in which every session must have come to its end."""
 SCRIPTS = ("truncated", "error", "malformed", "stall", "reset", "no_done")
 

@@ -18,7 +18,7 @@ from tests.processes import ROOT, spawn_upstream
 from tests.redis_server import RedisServer, binaries
 
 FLAGS = {
-    "lease": 1.5, "linger": 20, "drain": 3, "heartbeat": 1, "upstream-stall": 1.5,
+    "lease": 1.5, "linger": 10, "drain": 3, "heartbeat": 1, "upstream-stall": 1.5,
     "log-level": "error",
 }  # fmt: skip
 
@@ -125,8 +125,8 @@ class Cluster:
         """Record the log of each session as Redis holds it, and what the model server knows."""
         client = self.redis.client()
         for sid in sids:
-            rows = client.execute_command("XRANGE", f"tw:{{{sid}}}:l", "-", "+")
-            entries = [_row(Entry.parse(id, fields)) for id, fields in rows] or None
+            rows = client.xrange(f"tw:{{{sid}}}:l")
+            entries = [_row(id, fields) for id, fields in rows] or None
             self.record("log", sid=sid, entries=entries)
         client.close()
         with urllib.request.urlopen(f"{self._upstream_url}/stats", timeout=5) as answer:
@@ -136,6 +136,7 @@ class Cluster:
             self.record("upstream", **{name: one[name] for name in names})
 
 
-def _row(entry: Entry) -> list[Any]:
+def _row(id: bytes, fields: dict[bytes, bytes]) -> list[Any]:
+    entry = Entry.parse(id, [part for pair in fields.items() for part in pair])
     lines = [canonical(json.loads(line)) for line in entry.lines]
     return [entry.epoch, entry.first, entry.ordinal, lines, entry.final]

@@ -131,7 +131,7 @@ def same_bytes(session: Session) -> Iterator[str]:
 
 
 def _pauses(session: Session) -> Iterator[tuple[Record, float, float]]:
-    """Yield each acknowledged pause: its answer, when it was given, when it was lifted at the earliest."""
+    """Yield each acknowledged pause: its answer, when that came, when it may have been lifted."""
     for answer in session.answered:
         if answer["action"] == "pause" and answer["answer"].get("paused"):
             lifts = [

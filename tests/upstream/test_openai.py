@@ -230,3 +230,12 @@ async def test_leaving_closes_the_connection_at_once(client, fake, full):
 
 def test_a_key_is_never_shown():
     assert KEY not in repr(Server("http://x", KEY))
+
+
+async def test_silence_after_a_late_first_token_is_a_stall(fake):
+    client = OpenAI(stall=0.3, first_token=30)
+    asked = asyncio.get_running_loop().time()
+    events, error = await drain(client, fake, seed="q", script="stall", first_after=0.2)
+    await client.aclose()
+    assert (text(events), type(error)) == (expected_text("q", 20), UpstreamStall)
+    assert asyncio.get_running_loop().time() - asked < 5
