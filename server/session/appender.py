@@ -81,7 +81,7 @@ class Appender:
     def commands(self) -> Sequence[Command]:
         """Return the next entry's append, made of all that waits; nothing while in doubt."""
         self._queued = False
-        if self._recovery or self.over.done() or self._tail.log.closed:
+        if self._recovery or self.over.done() or self._see_closed():
             return ()
         if self.flight is None:
             self.flight = self._load()
@@ -166,8 +166,13 @@ class Appender:
         if self._unheard:
             self._unheard = False
             self._pipeline.submit(Note(ring_command(self._who.sid)))
+        self._see_closed()
+
+    def _see_closed(self) -> bool:
+        """Say whether the log is closed; what of it is still in doubt has to be settled."""
         if self._tail.log.closed:
             self.end(Over.CLOSED) if self.flight is None else self.check()
+        return self._tail.log.closed
 
     def check(self) -> None:
         """Stop appending until it is plain where the log stands."""

@@ -12,6 +12,7 @@ from server.session.link import Command
 from server.session.pipeline import Pipeline, checked
 
 LIVE, RECENT, SECRET = "tw:live", "tw:recent", "tw:secret"
+SECRET_TTL = 30 * 24 * 3600
 TTL = 7 * 24 * 3600
 
 
@@ -62,5 +63,10 @@ class Directory:
 
     async def secret(self) -> bytes:
         """Return the secret that all nodes share, making it if there is none."""
-        mint = ("SET", SECRET, secrets.token_bytes(32), "NX", "EX", 30 * 24 * 3600)
+        mint = ("SET", SECRET, secrets.token_bytes(32), "NX", "EX", SECRET_TTL)
         return bytes(checked(await self._pipeline.call(mint, ("GET", SECRET)))[1])
+
+    async def keep(self, secret: bytes) -> None:
+        """Put the secret back if Redis lost it, before a new node mints another; let it not expire."""
+        lost = ("SET", SECRET, secret, "NX", "EX", SECRET_TTL)
+        checked(await self._pipeline.call(lost, ("EXPIRE", SECRET, SECRET_TTL)))

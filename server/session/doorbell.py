@@ -80,7 +80,7 @@ class Doorbell:
     async def _serve(self, connection: AbstractConnection) -> None:
         while not self._asks.empty():
             self._asks.get_nowait()
-        for channel in self._wanted:
+        for channel in list(self._wanted):
             await connection.send_command("SUBSCRIBE", channel, check_health=False)
         asking = asyncio.create_task(self._ask(connection))
         try:

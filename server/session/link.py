@@ -21,7 +21,8 @@ _MORE = object()
 class Link(asyncio.Protocol):
     """A connection that redis-py has opened. `replied` gets the replies to one `send`, all at once.
 
-    `lost` is called when the connection is gone, whoever closed it.
+    `lost` is called when the connection is gone, whoever closed it. Raises `ConnectionError` if it is
+    gone already: then nobody would ever tell.
     """
 
     def __init__(
@@ -39,7 +40,10 @@ class Link(asyncio.Protocol):
             replyError=connection._parser.parse_error,
             notEnoughData=_MORE,
         )
-        self._gone = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self._gone = self._loop.create_future()
+        if connection._reader.at_eof() or connection._writer.is_closing():
+            raise ConnectionError
         # Kept, because it would close the socket on its way out; not the connection's any more, which
         # would complain on its own way out that nobody closed it.
         self._writer, connection._writer = connection._writer, None
@@ -54,6 +58,8 @@ class Link(asyncio.Protocol):
     def close(self) -> None:
         """Break the connection off."""
         self._transport.abort()
+        # A transport that closes already does not say so again.
+        self._loop.call_soon(self.connection_lost, None)
 
     async def aclose(self) -> None:
         """Break the connection off, and return when it is."""
@@ -70,11 +76,15 @@ class Link(asyncio.Protocol):
         except InvalidResponse:
             self.close()
             return
-        if self._expected and len(replies) >= self._expected:
+        if len(replies) > self._expected:
+            # Nobody asked for that: what belongs to what is in doubt from here on.
+            self.close()
+        elif self._expected and len(replies) == self._expected:
             self._replies, self._expected = [], 0
             self._replied(replies)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Learn that the connection is gone."""
-        self._gone.set_result(None)
-        self._lost()
+        if not self._gone.done():
+            self._gone.set_result(None)
+            self._lost()

@@ -74,7 +74,7 @@ class Node:
         self._steering = Steering(store, hub, rules, self._tasks)
         self._producers = Producers(name, store, hub, hot, rules, self._tasks, self._steering.orphaned)
         self._steering.producers = self._producers
-        self._tasks.spawn(sweep_for_ever(store, directory, name, 5 * rules.lease))
+        self._tasks.spawn(sweep_for_ever(store, directory, name, secret, 5 * rules.lease))
 
     @property
     def down_for(self) -> float:

@@ -124,8 +124,10 @@ class Pipeline:
 
     def submit(self, job: Job, urgent: bool = False) -> None:
         """Queue a job for the next flight; an urgent one does not wait for company."""
+        if self._closed:
+            return job.lost()
         self._jobs.append(job)
-        self._arrange(urgent)
+        return self._arrange(urgent)
 
     async def call(self, *commands: Command) -> Sequence[Reply]:
         """Send commands and return their replies; raise `StoreUnavailable` if they got lost."""
@@ -203,6 +205,7 @@ class Pipeline:
             async with asyncio.timeout(FLIGHT_TIMEOUT):
                 await connection.connect()  # type: ignore[no-untyped-call]
                 await self._connected(connection)
+            self._link = Link(connection, self._land, self._broken)
         except (RedisError, OSError, TimeoutError):
             await connection.disconnect(nowait=True)
             self._connecting = None
@@ -211,7 +214,6 @@ class Pipeline:
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
-        self._link = Link(connection, self._land, self._broken)
         self._connecting = None
         self.reconnected()
         self._arrange()

@@ -17,11 +17,14 @@ INTERVAL = 0.4
 BATCH = 100
 
 
-async def sweep_for_ever(store: Store, directory: Directory, node: str, tombstone: float) -> None:
+async def sweep_for_ever(
+    store: Store, directory: Directory, node: str, secret: bytes, tombstone: float
+) -> None:
     """Look for lapsed leases, again and again; nodes look at different moments."""
     while True:
         await asyncio.sleep(INTERVAL * random.uniform(0.75, 1.25))
         try:
+            await directory.keep(secret)
             await sweep(store, directory, node, tombstone)
         except StoreUnavailable:
             log.debug("the sweep waits for the store")

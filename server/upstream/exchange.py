@@ -66,8 +66,17 @@ class Answer:
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self.fail(UpstreamInvalid())
+            if not self.complete:
+                return self.fail(UpstreamInvalid())
+            self.keep = False
+        if self.complete:
+            self._wire.completed(self)
         return None
+
+    def on_message_begin(self) -> None:
+        """Refuse a second answer: nobody asked for it."""
+        if self.complete:
+            raise ValueError
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a line of the head (or a trailer, which nobody asked for)."""
@@ -90,14 +99,11 @@ class Answer:
             self.last = self._wire.loop.time()
             try:
                 self._satisfied = self._take(piece)
-            except UpstreamFailed as error:
-                return self.fail(error)
             except Exception as error:
                 self._satisfied = True
-                return self._stop(error)
+                self._stop(error)
             if self._satisfied or (self._feed is not None and self._feed.full):
                 self._stop()
-        return None
 
     def on_message_complete(self) -> None:
         """Learn that the body is whole."""
@@ -105,7 +111,6 @@ class Answer:
             self.complete = True
             self.keep = self._parser.should_keep_alive()
             self._stop()
-            self._wire.completed(self)
 
     def end(self) -> None:
         """Learn that the connection is closed: an end for a body without a length, else a break."""

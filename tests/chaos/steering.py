@@ -18,12 +18,13 @@ async def steer_by_http(world: Any, http: aiohttp.ClientSession, sid: str) -> No
     dice = world.dice
     for _ in range(dice.choice((1, 2))):
         await asyncio.sleep(dice.uniform(0.05, 1.0))
-        if await _ask(world, http, sid, "pause"):
-            await asyncio.sleep(dice.uniform(0.3, 1.2))
-            for _ in range(TRIES):
-                if await _ask(world, http, sid, "resume"):
-                    break
-                await asyncio.sleep(0.5)
+        await _ask(world, http, sid, "pause")
+        await asyncio.sleep(dice.uniform(0.3, 1.2))
+        # Also without an answer: it may have been taken.
+        for _ in range(TRIES):
+            if await _ask(world, http, sid, "resume"):
+                break
+            await asyncio.sleep(0.5)
     if dice.random() < 0.4:
         await _ask(world, http, sid, "abort")
 
