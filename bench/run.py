@@ -5,6 +5,7 @@ python -m bench.run [--quick] [--rounds N] [--only W1,W3] [--targets tokenwire,n
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -95,6 +96,8 @@ def flags() -> argparse.Namespace:
 
 def main() -> None:
     """Run, print the tables, write the page."""
+    # Ended by a signal, it ends what it started, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     args = flags()
     sizes = QUICK if args.quick else FULL
     rounds = args.rounds or (1 if args.quick else 3)
