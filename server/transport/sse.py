@@ -108,7 +108,7 @@ async def deliver(
 
 def _beat(request: web.Request, viewer: Viewer, form: Form) -> None:
     context = request.app[CONTEXT]
-    down = context.node.down_for
+    down = context.node.down_for(viewer.tail.sid)
     if request.transport is None:
         viewer.end(Ending.LOST)  # without handler_cancellation nobody else would notice
     elif down > context.grace:
