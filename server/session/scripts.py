@@ -12,6 +12,8 @@ from typing import Final
 _FLAGS: Final = {
     "create": "",
     "claim": "allow-oom",
+    "inherit": "",
+    "extend": "",
     "renew": "allow-oom",
     "control": "allow-oom",
     "regate": "allow-oom",

@@ -14,6 +14,7 @@ from typing import Annotated, Final, NamedTuple
 import msgspec
 
 from server.events import Aborted, Done, Error, FinalEvent
+from server.upstream import Request, Takeover
 
 
 class Status(StrEnum):
@@ -97,8 +98,11 @@ def status_of(final: FinalEvent | None) -> Status:
     return Status.RUNNING if final is None else _FINAL_STATUS[type(final)]
 
 
-class Spec(msgspec.Struct, frozen=True):
-    """What is fixed when a session starts; times in seconds, `created` in Unix milliseconds."""
+class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is fixed when a session starts; times in seconds, `created` in Unix milliseconds.
+
+    `request` is kept only for an heir.
+    """
 
     model: str
     created: int
@@ -107,6 +111,8 @@ class Spec(msgspec.Struct, frozen=True):
     orphan_ttl: float | None
     hold_limit: int
     pause_ttl: float
+    takeover: Takeover = Takeover.ERROR
+    request: Request | None = None
 
 
 class Report(msgspec.Struct, frozen=True, omit_defaults=True):
