@@ -189,13 +189,13 @@ async def test_a_pause_and_an_abort_reach_an_heir(make_process, http):
         doomed.signal(signal.SIGKILL)
         while len(epochs(socket.events())) < 2:
             await socket.next()
-        reply = await socket.ask("pause")
+        reply = await socket.ask("pause", session=sid)
         gate = reply["gate"]
         assert seqs(socket.events())[-1] <= gate
-        await socket.ask("resume")
+        await socket.ask("resume", session=sid)
         while seqs(socket.events())[-1] <= gate:
             await socket.next()
-        reply = await socket.ask("abort")
+        reply = await socket.ask("abort", session=sid)
         assert (reply["status"], reply["upstream_closed"]) == ("aborted", True)
 
 
