@@ -1,0 +1,125 @@
+"""Connections that take nothing or are not there any more (C2, C3)."""
+
+import asyncio
+import base64
+import contextlib
+import socket
+import time
+
+import pytest
+from aiohttp import web
+
+from tests.chaos.reading import TRANSPORTS
+from tests.clients import start, text_of
+from tests.faults.looking import descriptors, memory, until, viewers
+from tests.faults.readers import Reader
+from tests.processes import demo_text
+
+NOTICED = 15.5
+"""Seconds until a vanished client's viewer is freed; half a second to count the viewers."""
+COST = 512 * 1024
+"""Bytes of the server's memory that a client may cost that reads nothing."""
+DEAF = 24
+
+
+async def test_half_open_viewers_are_freed_whether_they_stream_or_not(
+    cable, make_process, make_reading, http
+):
+    node = await make_process(host="0.0.0.0")
+    streams = {"busy": 20, "quiet": 0.001}  # tokens a second
+    wanted, names = {}, {}
+    for name, rate in streams.items():
+        for transport in TRANSPORTS:
+            sid = await start(http, node, rate=rate, tokens=5000)
+            wanted[sid], names[sid] = transport, f"{name} {transport}"
+    await make_reading(f"http://{cable.HERE}:{node.port}", wanted, *cable.prefix)
+    await until(lambda: _watched(http, node, wanted, 1))
+    cable.pull()
+    pulled = time.monotonic()
+    freed = {}
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(30):
+            while len(freed) < len(wanted):
+                for sid in wanted.keys() - freed.keys():
+                    if await viewers(http, node, sid) == 0:
+                        freed[sid] = time.monotonic() - pulled
+                await asyncio.sleep(0.05)
+    took = {names[sid]: round(freed.get(sid, 99.0), 1) for sid in wanted}
+    print(took)
+    assert max(took.values()) < NOTICED, took
+    assert min(took.values()) > 1.0, took
+
+
+async def _watched(http, node, sids, count):
+    return all([await viewers(http, node, sid) == count for sid in sids])
+
+
+def _asking(transport, sid):
+    path = f"/v1/sessions/{sid}/{'ws' if transport == 'ws' else 'events'}"
+    lines = [f"GET {path} HTTP/1.1", "Host: a"]
+    if transport == "ws":
+        key = base64.b64encode(bytes(16)).decode()
+        lines += ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"]
+        lines += [f"Sec-WebSocket-Key: {key}"]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def _deaf(port, transport, sid):
+    """Ask for a session, and never read a byte of it."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.connect(("127.0.0.1", port))
+    client.sendall(_asking(transport, sid))
+    return client
+
+
+async def _slabs(request):
+    """Answer with 200 pieces of 16 KiB."""
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    await response.prepare(request)
+    chunk = b'data: {"choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n' % (b"x" * 16_384)
+    for _ in range(200):
+        await response.write(chunk)
+    await response.write(b"data: [DONE]\n\n")
+    return response
+
+
+@pytest.mark.parametrize("size", ["tokens", "slabs"])
+@pytest.mark.parametrize("transport", ["sse", "ws"])
+async def test_a_reader_that_never_reads_costs_little_and_is_sent_away(
+    make_process, aiohttp_server, http, transport, size
+):
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", _slabs)
+    upstream = (await aiohttp_server(app)).make_url("/v1")
+    node = await make_process(send_timeout=2, upstream=upstream, linger=0)
+    shape = {"tokens": {"model": "demo", "rate": 0, "tokens": 40_000}, "slabs": {"model": "m"}}
+    sid = await start(http, node, **shape[size])
+    # Once read, the log and its frames are in memory: what comes on top are the readers.
+    whole = await Reader(sid, transport).read(http, lambda: node.url(""))
+    live_sid = await start(http, node, model="demo", prompt="l", rate=100, tokens=250)
+    gaps, at = [], time.monotonic()
+
+    def heard(event):
+        nonlocal at
+        gaps.append(time.monotonic() - at)
+        at = time.monotonic()
+
+    live = Reader(live_sid, transport, heard)
+    reading = asyncio.create_task(live.read(http, lambda: node.url("")))
+    await until(lambda: live.events)
+    before, files = memory(node), descriptors(node)
+    deaf = [_deaf(node.port, transport, sid) for _ in range(DEAF)]
+    await until(lambda: _watched(http, node, [sid], DEAF))
+    cost = (memory(node) - before) / DEAF
+    # Others read the same log meanwhile, whole.
+    again = await Reader(sid, transport).read(http, lambda: node.url(""))
+    took = await until(lambda: descriptors(node) <= files)
+    for client in deaf:
+        client.close()
+    await reading
+    print(f"{cost / 1024:.0f} KiB each, longest gap {max(gaps[10:]):.3f} s, away after {took:.1f} s")
+    assert cost <= COST
+    assert again == whole
+    assert text_of(live.events) == await demo_text("l", 250)
+    assert sorted(gaps[10:])[len(gaps[10:]) * 99 // 100] < 0.25
