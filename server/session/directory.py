@@ -37,6 +37,11 @@ class Directory:
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
 
+    @property
+    def down_since(self) -> float | None:
+        """When the store was lost, by the loop's clock; None while it answers: it is asked all the time."""
+        return self._pipeline.down_since
+
     async def now_ms(self) -> int:
         """Return Redis' clock."""
         return answers.parse_time(checked(await self._pipeline.call(("TIME",)))[0])

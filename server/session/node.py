@@ -68,7 +68,6 @@ class Node:
         self._store = store
         self._directory = directory
         self._hub = hub
-        self._hot = hot
         self._rules = rules
         self._tasks = Tasks()
         self._steering = Steering(store, hub, rules, self._tasks)
@@ -79,7 +78,7 @@ class Node:
     @property
     def down_for(self) -> float:
         """Seconds since the store could last be reached; 0 while it can."""
-        since = self._hot.down_since
+        since = self._directory.down_since
         return 0.0 if since is None else asyncio.get_running_loop().time() - since
 
     async def start(

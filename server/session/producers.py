@@ -112,6 +112,7 @@ class Producers:
 
     def begin(self, producer: Producer, follower: Follower, epoch: int) -> None:
         """Run a session that was created; its tail is open when this returns."""
+        producer.appender.lease.begin(epoch)
         self._hub.begin(follower, epoch)
         self._running[producer.tail.sid] = producer
         # Those of one burst do not beat together for ever.

@@ -246,6 +246,24 @@ async def test_a_node_with_a_wrong_clock_that_dies_is_replaced_in_time(
     assert (await collect(sse(http, other, sid)))[-1]["code"] == "producer_lost"
 
 
+@pytest.mark.parametrize("seconds", [HOUR, -HOUR])
+async def test_a_node_with_a_wrong_clock_heals_what_redis_loses_early(
+    make_process, redis_server, http, clock, seconds
+):
+    node = await make_process(lease=6)
+    await _jump(http, node, clock, seconds)
+    sid = await start(http, node, prompt="e", rate=100, tokens=150)
+    reader = Reader(sid)
+    reading = asyncio.create_task(reader.read(http, lambda: node.url("")))
+    await until(lambda: len(reader.events) > 20)
+    client = redis_server.client()
+    client.flushall()  # before its lease was ever renewed
+    client.close()
+    await asyncio.wait_for(reading, 10)
+    assert text_of(reader.events) == await demo_text("e", 150)
+    assert seqs(reader.events) == list(range(1, 152))
+
+
 async def _has(http, node, sid, seq):
     return (await session(http, node, sid))["seq"] >= seq
 

@@ -90,22 +90,29 @@ async def test_viewers_of_a_node_without_redis_are_told_and_then_sent_elsewhere(
     reading = asyncio.create_task(reader.read(http, lambda: next(bases, other.url(""))))
     await until(lambda: len(reader.events) > 10)
     url = alone.url(f"/v1/sessions/{sid}/events")
-    async with http.get(url) as response:
+    async with asyncio.timeout(8), http.get(url) as response:
         switch.hold(True)
         switch.cut()
-        cut, data = time.monotonic(), b""
-        async for piece in response.content.iter_any():
-            data += piece
+        cut = time.monotonic()
+        data = await response.read()
         took = time.monotonic() - cut
+        async with http.get(alone.url("/readyz")) as ready:
+            assert ready.status == 503
+        async with http.get(url) as again:  # an EventSource gives up for good on any other status
+            assert again.status == 200
+            assert b"[DONE]" not in await again.read()
     assert b": degraded\n" in data
     assert b"[DONE]" not in data
     assert 0.9 < took < 2.5
-    async with http.get(alone.url("/readyz")) as response:
-        assert response.status == 503
-    async with http.get(url) as response:  # a tail that is open is still served, or told to wait
-        assert response.status == 200
     await _whole([reader], [reading], 200)
     assert len(reader.waits) == 2
+    switch.hold(False)
+    await until(lambda: _ready(http, alone), 3)
+
+
+async def _ready(http, node):
+    async with http.get(node.url("/readyz")) as response:
+        return response.status == 200
 
 
 async def test_behind_a_partition_the_upstream_has_to_wait_and_nothing_is_lost(
