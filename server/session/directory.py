@@ -39,7 +39,7 @@ class Directory:
 
     @property
     def down_since(self) -> float | None:
-        """When the store was lost, by the loop's clock; None while it answers: it is asked all the time."""
+        """When Redis was lost, by the loop's clock; None while it answers: it is asked all the time."""
         return self._pipeline.down_since
 
     async def now_ms(self) -> int:

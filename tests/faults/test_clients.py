@@ -23,12 +23,12 @@ async def test_a_killed_client_is_noticed_at_once_and_resumes_where_it_was(
 ):
     node = await make_process()
     kinds, wanted = list(TRANSPORTS), {}
-    for number in range(36):
-        sid = await start(http, node, prompt="k", rate=30 + 5 * number, tokens=200)
+    for number in range(24):
+        sid = await start(http, node, prompt="k", rate=60 + 10 * number, tokens=200)
         wanted[sid] = kinds[number % 3]
     before = descriptors(node)
     reading = await make_reading(node.url(""), wanted)
-    await until(lambda: len({json.loads(line)["sid"] for line in reading.lines()}) == 36)
+    await until(lambda: len({json.loads(line)["sid"] for line in reading.lines()}) == 24)
     await until(lambda: len(reading.lines()) > 1000)
     reading.process.send_signal(signal.SIGKILL)
     took = await until(lambda: descriptors(node) <= before)
@@ -54,7 +54,7 @@ async def test_a_client_that_sleeps_too_long_is_sent_away_and_later_gets_everyth
     make_process, make_reading, http, transport
 ):
     node = await make_process(send_timeout=0.5, linger=0)
-    sid = await start(http, node, prompt="s", rate=8000, tokens=30_000)
+    sid = await start(http, node, prompt="s", rate=10_000, tokens=25_000)
     reading = await make_reading(node.url(""), {sid: transport})
     await until(lambda: len(reading.lines()) > 50)
     reading.process.send_signal(signal.SIGSTOP)
@@ -63,9 +63,9 @@ async def test_a_client_that_sleeps_too_long_is_sent_away_and_later_gets_everyth
     reading.process.send_signal(signal.SIGCONT)
     assert await asyncio.wait_for(reading.process.wait(), 15) == 0
     events = [json.loads(line) for line in reading.lines()]
-    assert asleep < len(events) == 30_001
-    assert text_of(events) == await demo_text("s", 30_000)
-    assert seqs(events) == list(range(1, 30_002))
+    assert asleep < len(events) == 25_001
+    assert text_of(events) == await demo_text("s", 25_000)
+    assert seqs(events) == list(range(1, 25_002))
 
 
 async def _unwatched(http, node, sid):
@@ -88,7 +88,7 @@ async def test_fifty_readers_on_two_nodes_read_the_same(make_process, http):
 
 
 async def test_a_quiet_stream_never_keeps_a_proxy_waiting(make_process, http):
-    node = await make_process(heartbeat=0.3)
+    node = await make_process(heartbeat=0.2)
     sid = await start(http, node, rate=0.01, tokens=2)
     paths = {"events": b"\n: ping\n", "events?stream=ndjson": b'{"type":"ping"}\n'}
     for path, sign in paths.items():
@@ -99,7 +99,7 @@ async def test_a_quiet_stream_never_keeps_a_proxy_waiting(make_process, http):
             data = b""
             while data.count(sign) < 3:
                 # A proxy of this patience would have hung up otherwise.
-                data += await asyncio.wait_for(response.content.readany(), 0.6)
+                data += await asyncio.wait_for(response.content.readany(), 0.5)
             # A blank line after a ping would be an event to some parsers.
             assert b"ping\n\n" not in data
 
@@ -107,7 +107,7 @@ async def test_a_quiet_stream_never_keeps_a_proxy_waiting(make_process, http):
 RAW_CURSORS = [b"\0", b"1-2\0", "1‐2".encode(), b"\xff\xfe", b"1-" + b"9" * 2048, b"-5", b"1-1-1"]
 
 
-@pytest.mark.parametrize("cursor", RAW_CURSORS, ids=repr)
+@pytest.mark.parametrize("cursor", RAW_CURSORS, ids=lambda cursor: repr(cursor)[:20])
 async def test_no_garbage_in_a_header_is_taken_for_the_start(make_node, http, cursor):
     node = await make_node()
     sid = await start(http, node, tokens=1)
@@ -117,7 +117,7 @@ async def test_no_garbage_in_a_header_is_taken_for_the_start(make_node, http, cu
     answer = await asyncio.wait_for(reader.read(), 5)
     writer.close()
     await writer.wait_closed()
-    assert answer.split(b"\r\n")[0] == b"HTTP/1.1 400 Bad Request"
+    assert answer.split()[1] == b"400"
     assert b"id: " not in answer
 
 
@@ -133,33 +133,33 @@ async def test_a_cursor_of_another_session_is_a_visible_reset(make_process, http
 
 
 async def test_what_has_expired_is_gone_and_what_never_was_is_not_found(make_process, http):
-    node = await make_process(linger=0)
-    sid = await start(http, node, rate=0, tokens=3, session={"ttl": 1})
+    node, other = await make_process(linger=0), await make_process()
+    sid = await start(http, node, rate=0, tokens=3, session={"ttl": 0.5})
+    await Reader(sid).read(http, lambda: node.url(""))
 
-    async def answer(path, sid):
-        async with http.get(node.url(f"/v1/sessions/{sid}{path}")) as response:
-            body = await response.json() if response.status != 200 else {}
+    async def answers(path):
+        async with http.get(other.url(f"/v1/sessions/{path}")) as response:
+            body = await response.json()
             return response.status, body.get("error", {}).get("code")
 
-    await Reader(sid).read(http, lambda: node.url(""))
-    await until(lambda: _answers(answer, "", sid, 410))
-    # The node's own tail of it is closed some seconds after its last reader has left.
-    await until(lambda: _answers(answer, "/events", sid, 410))
-    assert await answer("", "u" * 32) == (404, "not_found")
+    async def expired():
+        return (await answers(sid))[0] == 410
 
-
-async def _answers(answer, path, sid, status):
-    return (await answer(path, sid))[0] == status
+    await until(expired)
+    for path in (sid, f"{sid}/events", f"{sid}/events?after=1-2", f"{sid}/ws"):
+        assert await answers(path) == (410, "gone")
+    for path in ("u" * 32, f"{'u' * 32}/events"):
+        assert await answers(path) == (404, "not_found")
 
 
 async def test_a_session_does_not_expire_while_it_is_watched(make_process, http):
     node = await make_process(linger=0)
-    sid = await start(http, node, prompt="w", rate=100, tokens=50, session={"ttl": 1.5})
+    sid = await start(http, node, prompt="w", rate=200, tokens=50, session={"ttl": 0.8})
     reader = Reader(sid)
     reading = asyncio.create_task(reader.read(http, lambda: node.url("")))
     await until(lambda: reader.events)
     await control(http, node, sid, "pause")
-    await asyncio.sleep(4)  # the fault: more than twice its time to live
+    await asyncio.sleep(2)  # the fault: more than twice its time to live
     await control(http, node, sid, "resume")
     await asyncio.wait_for(reading, 10)
     assert text_of(reader.events) == await demo_text("w", 50)
@@ -182,7 +182,7 @@ async def test_an_eventsource_asks_once_more_after_the_end(make_process, http):
 
 async def test_a_storm_of_viewers_that_lost_their_node_is_served_at_once(make_process, http):
     doomed, other = await make_process(), await make_process()
-    sids = [await start(http, other, prompt=f"s{n}", rate=15, tokens=90) for n in range(10)]
+    sids = [await start(http, other, prompt=f"s{n}", rate=20, tokens=80) for n in range(10)]
     kinds, here = list(TRANSPORTS), doomed
     readers = [Reader(sids[place % 10], kinds[place % 3]) for place in range(STORM)]
     readings = [asyncio.create_task(reader.read(http, lambda: here.url(""))) for reader in readers]
@@ -192,16 +192,16 @@ async def test_a_storm_of_viewers_that_lost_their_node_is_served_at_once(make_pr
     await asyncio.wait_for(asyncio.gather(*readings), 30)
     waits = sorted(reader.waits[-1] for reader in readers)
     assert waits[STORM * 99 // 100] < 1.0
-    texts = [await demo_text(f"s{n}", 90) for n in range(10)]
+    texts = [await demo_text(f"s{n}", 80) for n in range(10)]
     for place, reader in enumerate(readers):
         assert len(reader.waits) == 2
         assert text_of(reader.events) == texts[place % 10]
-        assert seqs(reader.events) == list(range(1, 92))
+        assert seqs(reader.events) == list(range(1, 82))
 
 
 async def test_a_client_may_change_transport_and_node_whenever_it_likes(make_process, http):
     nodes = [await make_process() for _ in range(3)]
-    sid = await start(http, nodes[0], prompt="c", rate=100, tokens=250)
+    sid = await start(http, nodes[0], prompt="c", rate=100, tokens=150)
     dice, events = random.Random(5), []
     while not events or events[-1]["type"] != "done":
         reader = Reader(sid, dice.choice(list(TRANSPORTS)))
@@ -210,8 +210,8 @@ async def test_a_client_may_change_transport_and_node_whenever_it_likes(make_pro
         await asyncio.wait([asyncio.create_task(_for(0.1, reader.connect(http, node.url(""))))])
         assert "reset" not in reader.notices
         events += reader.events[1:] if events else reader.events
-    assert text_of(events) == await demo_text("c", 250)
-    assert seqs(events) == list(range(1, 252))
+    assert text_of(events) == await demo_text("c", 150)
+    assert seqs(events) == list(range(1, 152))
 
 
 async def _for(seconds, work):

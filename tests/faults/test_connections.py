@@ -11,7 +11,7 @@ from aiohttp import web
 
 from tests.chaos.reading import TRANSPORTS
 from tests.clients import start, text_of
-from tests.faults.looking import descriptors, memory, until, viewers
+from tests.faults.looking import memory, until, viewers
 from tests.faults.readers import Reader
 from tests.processes import demo_text
 
@@ -20,6 +20,7 @@ NOTICED = 15.5
 COST = 512 * 1024
 """Bytes of the server's memory that a client may cost that reads nothing."""
 DEAF = 24
+SEND_TIMEOUT = 2.0
 
 
 async def test_half_open_viewers_are_freed_whether_they_stream_or_not(
@@ -84,42 +85,76 @@ async def _slabs(request):
     return response
 
 
+@pytest.fixture
+async def slabs(aiohttp_server):
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", _slabs)
+    return (await aiohttp_server(app)).make_url("/v1")
+
+
 @pytest.mark.parametrize("size", ["tokens", "slabs"])
 @pytest.mark.parametrize("transport", ["sse", "ws"])
 async def test_a_reader_that_never_reads_costs_little_and_is_sent_away(
-    make_process, aiohttp_server, http, transport, size
+    make_process, slabs, http, transport, size
 ):
-    app = web.Application()
-    app.router.add_post("/v1/chat/completions", _slabs)
-    upstream = (await aiohttp_server(app)).make_url("/v1")
-    node = await make_process(send_timeout=2, upstream=upstream, linger=0)
-    shape = {"tokens": {"model": "demo", "rate": 0, "tokens": 40_000}, "slabs": {"model": "m"}}
+    node = await make_process(send_timeout=SEND_TIMEOUT, upstream=slabs, model="m", linger=0)
+    shape = {"tokens": {"model": "demo", "rate": 0, "tokens": 40_000}, "slabs": {}}
     sid = await start(http, node, **shape[size])
-    # Once read, the log and its frames are in memory: what comes on top are the readers.
+    # Once read and counted, the log and its frames are in memory: what comes on top are the readers.
     whole = await Reader(sid, transport).read(http, lambda: node.url(""))
-    live_sid = await start(http, node, model="demo", prompt="l", rate=100, tokens=250)
-    gaps, at = [], time.monotonic()
-
-    def heard(event):
-        nonlocal at
-        gaps.append(time.monotonic() - at)
-        at = time.monotonic()
-
-    live = Reader(live_sid, transport, heard)
-    reading = asyncio.create_task(live.read(http, lambda: node.url("")))
-    await until(lambda: live.events)
-    before, files = memory(node), descriptors(node)
-    deaf = [_deaf(node.port, transport, sid) for _ in range(DEAF)]
-    await until(lambda: _watched(http, node, [sid], DEAF))
-    cost = (memory(node) - before) / DEAF
-    # Others read the same log meanwhile, whole.
-    again = await Reader(sid, transport).read(http, lambda: node.url(""))
-    took = await until(lambda: descriptors(node) <= files)
-    for client in deaf:
-        client.close()
-    await reading
-    print(f"{cost / 1024:.0f} KiB each, longest gap {max(gaps[10:]):.3f} s, away after {took:.1f} s")
+    await until(lambda: _watched(http, node, [sid], 0))
+    live, gaps = await start(http, node, model="demo", prompt="l", rate=100, tokens=150), Gaps()
+    reading = asyncio.create_task(Reader(live, transport, gaps.heard).read(http, lambda: node.url("")))
+    await until(lambda: gaps.seconds)
+    before = memory(node)
+    with contextlib.ExitStack() as sockets:
+        for _ in range(DEAF):
+            sockets.enter_context(_deaf(node.port, transport, sid))
+        await until(lambda: _watched(http, node, [sid], DEAF))
+        joined, cost = time.monotonic(), (memory(node) - before) / DEAF
+        # Others read the same log meanwhile, whole.
+        again = await Reader(sid, transport).read(http, lambda: node.url(""))
+        await until(lambda: _watched(http, node, [sid], 0))
+        away = time.monotonic() - joined
+    events = await reading
+    print(f"{cost / 1024:.0f} KiB each, longest gap {max(gaps.seconds):.3f} s, away after {away:.1f} s")
     assert cost <= COST
     assert again == whole
-    assert text_of(live.events) == await demo_text("l", 250)
-    assert sorted(gaps[10:])[len(gaps[10:]) * 99 // 100] < 0.25
+    assert SEND_TIMEOUT - 1.5 < away < SEND_TIMEOUT + 1.5
+    assert text_of(events) == await demo_text("l", 150)
+    assert gaps.most < 0.25
+
+
+class Gaps:
+    """The seconds between one event and the next."""
+
+    def __init__(self):
+        self.seconds, self._at = [], None
+
+    def heard(self, event):
+        now = time.monotonic()
+        if self._at is not None:
+            self.seconds.append(now - self._at)
+        self._at = now
+
+    @property
+    def most(self):
+        return sorted(self.seconds)[len(self.seconds) * 99 // 100]
+
+
+async def test_many_who_catch_up_from_different_places_leave_nothing_behind(make_process, http):
+    node = await make_process(linger=0)
+    sid = await start(http, node, rate=0, tokens=40_000)
+    events = await Reader(sid).read(http, lambda: node.url(""))
+    url, ids = node.url(f"/v1/sessions/{sid}/events"), [event["id"] for event in events]
+
+    async def read(after):
+        async with http.get(url, headers={"Last-Event-ID": ids[after]}) as response:
+            return len(await response.read())
+
+    await read(0)
+    before = memory(node)
+    sizes = await asyncio.gather(*(read(101 * place) for place in range(DEAF)))
+    grown = memory(node) - before
+    print(f"{sum(sizes) / 2**20:.0f} MiB read, {grown / 2**20:.1f} MiB grown")
+    assert grown < sum(sizes) / 4

@@ -73,7 +73,7 @@ async def _open(upstream, seed):
 
 async def test_a_pause_or_resume_asked_twenty_times_at_once_is_one(make_process, http):
     nodes = [await make_process() for _ in range(2)]
-    sid = await start(http, nodes[0], prompt="q", rate=100, tokens=300)
+    sid = await start(http, nodes[0], prompt="q", rate=100, tokens=200)
     reader = Reader(sid)
     reading = asyncio.create_task(reader.read(http, lambda: nodes[1].url("")))
     await until(lambda: reader.events)
@@ -89,8 +89,8 @@ async def test_a_pause_or_resume_asked_twenty_times_at_once_is_one(make_process,
         await until(lambda gate=gate: len(reader.events) > gate)
     await asyncio.wait_for(reading, 10)
     assert reader.notices.count("resumed") == 5
-    assert text_of(reader.events) == await demo_text("q", 300)
-    assert seqs(reader.events) == list(range(1, 302))
+    assert text_of(reader.events) == await demo_text("q", 200)
+    assert seqs(reader.events) == list(range(1, 202))
 
 
 async def _twenty(http, nodes, sid, action):

@@ -30,7 +30,7 @@ async def test_rolling_all_nodes_under_load_loses_nothing(make_process, http):
     async def load(place):
         while not over.is_set():
             node = nodes[place % 3]
-            body = {"prompt": "r", "rate": 40, "tokens": 60}
+            body = {"prompt": "r", "rate": 80, "tokens": 60}
             async with http.post(node.url("/v1/sessions"), json=body) as response:
                 if response.status == 503:  # it drains: another one
                     await asyncio.sleep(0.05)
@@ -140,7 +140,7 @@ async def test_without_free_files_the_old_clients_are_served_and_new_ones_refuse
     make_process, http
 ):
     node = await make_process()
-    sid = await start(http, node, prompt="e", rate=50, tokens=250)
+    sid = await start(http, node, prompt="e", rate=100, tokens=250)
     readers = [Reader(sid, ("sse", "ws", "ndjson")[n % 3]) for n in range(9)]
     readings = [asyncio.create_task(reader.read(http, lambda: node.url(""))) for reader in readers]
     await until(lambda: all(reader.events for reader in readers))
@@ -215,7 +215,7 @@ async def test_a_node_whose_clock_jumps_goes_on_as_if_nothing_had_happened(
     monkeypatch.delenv("LD_PRELOAD")
     other = await make_process()
     for seconds in (HOUR, -HOUR, 0):
-        sid = await start(http, jumping, prompt="j", rate=100, tokens=200)
+        sid = await start(http, jumping, prompt="j", rate=200, tokens=150)
         readers = [Reader(sid) for _ in range(2)]
         readings = [
             asyncio.create_task(reader.read(http, lambda node=node: node.url("")))
@@ -225,8 +225,8 @@ async def test_a_node_whose_clock_jumps_goes_on_as_if_nothing_had_happened(
         await _jump(http, jumping, clock, seconds)
         await asyncio.wait_for(asyncio.gather(*readings), 10)
         for reader in readers:
-            assert text_of(reader.events) == await demo_text("j", 200)
-            assert seqs(reader.events) == list(range(1, 202))
+            assert text_of(reader.events) == await demo_text("j", 150)
+            assert seqs(reader.events) == list(range(1, 152))
 
 
 @pytest.mark.parametrize("seconds", [HOUR, -HOUR])
@@ -237,8 +237,8 @@ async def test_a_node_with_a_wrong_clock_that_dies_is_replaced_in_time(
     monkeypatch.delenv("LD_PRELOAD")
     other = await make_process()
     await _jump(http, doomed, clock, seconds)
-    sid = await start(http, doomed, rate=20, tokens=5000)
-    await until(lambda: _has(http, other, sid, 30))
+    sid = await start(http, doomed, rate=100, tokens=5000)
+    await until(lambda: _has(http, other, sid, 80))
     assert (await session(http, other, sid))["status"] == "running"
     doomed.signal(signal.SIGKILL)
     # Nobody watches: it is the other node's sweeper that finds it.
