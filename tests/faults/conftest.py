@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import redis
 
 from tests.faults.network import Cable, Switch
 from tests.processes import ROOT, Process, serve, spawn_upstream
@@ -100,6 +101,14 @@ async def upstream(http: aiohttp.ClientSession) -> AsyncIterator[ModelServer]:
     yield ModelServer(url, http)
     process.kill()
     await process.wait()
+
+
+@pytest.fixture
+def client(redis_server: RedisServer) -> Iterator[redis.Redis]:
+    """A client of the shared server, to look into it."""
+    client = redis_server.client()
+    yield client
+    client.close()
 
 
 @pytest.fixture

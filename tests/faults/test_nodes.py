@@ -23,37 +23,39 @@ HOUR = 3600
 
 
 async def test_rolling_all_nodes_under_load_loses_nothing(make_process, http):
-    flags = {"drain": 5, "lease": 2}
+    flags = {"drain": 2, "lease": 2}
     nodes = [await make_process(**flags) for _ in range(3)]
     readers, over = [], asyncio.Event()
 
     async def load(place):
         while not over.is_set():
-            node = nodes[place % 3]
-            body = {"prompt": "r", "rate": 80, "tokens": 60}
-            async with http.post(node.url("/v1/sessions"), json=body) as response:
+            body = {"prompt": "r", "rate": 60, "tokens": 80}
+            async with http.post(nodes[place % 3].url("/v1/sessions"), json=body) as response:
                 if response.status == 503:  # it drains: another one
-                    await asyncio.sleep(0.05)
+                    place += 1
                     continue
                 sid = (await response.json())["id"]
-            readers.append(Reader(sid, ("sse", "ws", "ndjson")[place % 3]))
-            place += 1
-            await readers[-1].read(http, lambda place=place: nodes[place % 3].url(""))
+            # Read on the next node, not on the session's own.
+            place = (place + 1) % 3
+            reader = Reader(sid, ("sse", "ws", "ndjson")[place])
+            readers.append((place, reader))
+            await reader.read(http, lambda at=place: nodes[at].url(""))
 
     loads = [asyncio.create_task(load(place)) for place in range(9)]
     for place in range(3):
-        await until(lambda: any(not reader.ended for reader in readers))
+        # Somebody reads there who is far from the end.
+        await until(lambda at=place: any(w == at and 0 < len(r.events) < 20 for w, r in readers))
         leaving, nodes[place] = nodes[place], await make_process(**flags)
         leaving.signal(signal.SIGTERM)
         assert await asyncio.wait_for(leaving.process.wait(), 10) == 0
     over.set()
     await asyncio.wait_for(asyncio.gather(*loads), 15)
-    whole = await demo_text("r", 60)
-    assert len(readers) >= 18
-    assert any(len(reader.waits) > 1 for reader in readers)
-    assert {reader.events[-1]["type"] for reader in readers} == {"done"}
-    assert all(text_of(reader.events) == whole for reader in readers)
-    assert all(seqs(reader.events) == list(range(1, 62)) for reader in readers)
+    whole = await demo_text("r", 80)
+    assert len({place for place, reader in readers if len(reader.waits) > 1}) == 3
+    for _, reader in readers:
+        assert reader.events[-1]["type"] == "done"
+        assert text_of(reader.events) == whole
+        assert seqs(reader.events) == list(range(1, 82))
 
 
 async def test_a_stalled_node_is_left_by_its_clients_and_loses_nothing(make_process, http):
@@ -119,19 +121,25 @@ async def test_an_append_whose_answer_gets_lost_lands_once(make_process, own_red
     sid = await start(http, node, prompt="a", rate=100, tokens=250)
     reader = Reader(sid)
     reading = asyncio.create_task(reader.read(http, lambda: node.url("")))
-    client, landed = own_redis.client(), 0
+    client = own_redis.client()
+
+    def landed():
+        return int(client.xrevrange(f"tw:{{{sid}}}:l", count=1)[0][0].partition(b"-")[2])
+
+    async def stuck():
+        before = landed(), len(reader.events)
+        await asyncio.sleep(0.05)
+        return before[0] > before[1] and before == (landed(), len(reader.events))
+
     for _ in range(5):
         seen = len(reader.events)
         await until(lambda seen=seen: len(reader.events) > seen + 10)
         switch.deaf = True
-        log = client.xlen(f"tw:{{{sid}}}:l")
-        await until(lambda log=log: client.xlen(f"tw:{{{sid}}}:l") > log)
-        landed += 1
+        await until(stuck)  # what has landed is not known to have
         switch.cut()
         switch.deaf = False
     client.close()
     await asyncio.wait_for(reading, 10)
-    assert landed == 5
     assert text_of(reader.events) == await demo_text("a", 250)
     assert seqs(reader.events) == list(range(1, 252))
 
@@ -246,12 +254,11 @@ async def test_a_node_with_a_wrong_clock_that_dies_is_replaced_in_time(
     assert (await collect(sse(http, other, sid)))[-1]["code"] == "producer_lost"
 
 
-@pytest.mark.parametrize("seconds", [HOUR, -HOUR])
 async def test_a_node_with_a_wrong_clock_heals_what_redis_loses_early(
-    make_process, redis_server, http, clock, seconds
+    make_process, redis_server, http, clock
 ):
     node = await make_process(lease=6)
-    await _jump(http, node, clock, seconds)
+    await _jump(http, node, clock, -HOUR)
     sid = await start(http, node, prompt="e", rate=100, tokens=150)
     reader = Reader(sid)
     reading = asyncio.create_task(reader.read(http, lambda: node.url("")))

@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 import redis
 
-from tests.chaos.reading import Gone
+from tests.chaos.reading import TRANSPORTS, Gone
 from tests.clients import seqs, start, text_of
 from tests.fake_upstream import expected_text
 from tests.faults.looking import until
@@ -47,7 +47,7 @@ async def test_a_redis_that_keeps_a_file_is_waited_for_and_healed(
     server = make_redis("--appendonly", "yes")
     nodes = [await make_process(server.url, lease=3) for _ in range(2)]
     readers = []
-    readings = await _watched(http, nodes, readers, prompt="w", rate=100, tokens=200)
+    readings = await _watched(http, nodes, readers, prompt="w", rate=100, tokens=160)
     await until(lambda: len(readers[0].events) > 80)
     server.kill()
     if power_cut:
@@ -58,7 +58,7 @@ async def test_a_redis_that_keeps_a_file_is_waited_for_and_healed(
     client = server.client()
     left = client.xlen(f"tw:{{{readers[0].sid}}}:l")
     client.close()
-    await _whole(readers, readings, 200)
+    await _whole(readers, readings, 160)
     print(f"{left} entries left of what {len(readers[0].events)} events came in")
 
 
@@ -66,7 +66,7 @@ async def test_a_redis_frozen_for_longer_than_a_lease_does_no_harm(make_redis, m
     server = make_redis()
     nodes = [await make_process(server.url, lease=0.5) for _ in range(2)]
     readers = []
-    readings = await _watched(http, nodes, readers, prompt="w", rate=100, tokens=300)
+    readings = await _watched(http, nodes, readers, prompt="w", rate=100, tokens=250)
     server.process.send_signal(signal.SIGSTOP)
     await asyncio.sleep(1.5)  # the fault: three leases
     server.process.send_signal(signal.SIGCONT)
@@ -74,22 +74,25 @@ async def test_a_redis_frozen_for_longer_than_a_lease_does_no_harm(make_redis, m
     # Its owner renews first, or is replaced: either is well, but not both.
     assert one == two
     assert seqs(one) == list(range(1, len(one) + 1))
-    assert (await demo_text("w", 300)).startswith(text_of(one))
+    assert (await demo_text("w", 250)).startswith(text_of(one))
     assert one[-1]["type"] == "done" or one[-1]["code"] == "producer_lost"
 
 
-@pytest.mark.parametrize("transport", ["sse", "ws"])
 async def test_viewers_of_a_node_without_redis_are_told_and_then_sent_elsewhere(
-    make_redis, make_process, make_switch, http, transport
+    make_redis, make_process, make_switch, http
 ):
     server = make_redis()
     switch = await make_switch(server)
     alone = await make_process(switch.url, redis_grace=1, heartbeat=0.2, lease=10)
     other = await make_process(server.url)
     sid = await start(http, other, prompt="w", rate=50, tokens=120)
-    reader, bases = Reader(sid, transport), iter([alone.url("")])
-    reading = asyncio.create_task(reader.read(http, lambda: next(bases, other.url(""))))
-    await until(lambda: len(reader.events) > 10)
+    readers = [Reader(sid, transport) for transport in TRANSPORTS]
+    readings = []
+    for reader in readers:
+        bases = iter([alone.url("")])
+        work = reader.read(http, lambda bases=bases: next(bases, other.url("")))
+        readings.append(asyncio.create_task(work))
+    await until(lambda: all(len(reader.events) > 10 for reader in readers))
     url = alone.url(f"/v1/sessions/{sid}/events")
     async with asyncio.timeout(8), http.get(url) as response:
         switch.hold(True)
@@ -105,8 +108,8 @@ async def test_viewers_of_a_node_without_redis_are_told_and_then_sent_elsewhere(
     assert b": degraded\n" in data
     assert b"[DONE]" not in data
     assert 0.9 < took < 2.5
-    await _whole([reader], [reading], 120)
-    assert len(reader.waits) == 2
+    await _whole(readers, readings, 120)
+    assert [len(reader.waits) for reader in readers] == [2, 2, 2]
     switch.hold(False)
     await until(lambda: _ready(http, alone), 3)
 
@@ -230,7 +233,7 @@ async def test_a_full_redis_is_waited_for_and_then_it_is_a_typed_error(
     flags = {"upstream": f"{upstream.url}/v1", "model": "m", "redis_grace": grace}
     nodes = [await make_process(server.url, **flags) for _ in range(2)]
     readers = []
-    readings = await _watched(http, nodes, readers, seed="f", rate=100, tokens=250)
+    readings = await _watched(http, nodes, readers, seed="f", rate=100, tokens=200)
     client = server.client()
     client.config_set("maxmemory", "1mb")
     if stays:
@@ -242,10 +245,10 @@ async def test_a_full_redis_is_waited_for_and_then_it_is_a_typed_error(
     client.close()
     one, two = await asyncio.wait_for(asyncio.gather(*readings), 10)
     assert one == two
-    assert expected_text("f", 250).startswith(text_of(one))
+    assert expected_text("f", 200).startswith(text_of(one))
     end = one[-1]["type"], one[-1].get("code"), one[-1].get("retryable")
     assert end == (("error", "store_full", True) if stays else ("done", None, None))
-    assert stays or text_of(one) == expected_text("f", 250)
+    assert stays or text_of(one) == expected_text("f", 200)
 
 
 async def _open(upstream, seed):
@@ -379,7 +382,7 @@ async def test_with_100_ms_to_redis_streams_are_late_but_not_slow(
     switch.delay = 0.05
     node = await make_process(switch.url, lease=5)
     began = time.monotonic()
-    starting = (start(http, node, prompt="w", rate=25, tokens=75) for _ in range(20))
+    starting = (start(http, node, prompt="w", rate=25, tokens=50) for _ in range(20))
     sids = await asyncio.gather(*starting)
     started = time.monotonic() - began
     gaps = []
@@ -397,22 +400,21 @@ async def test_with_100_ms_to_redis_streams_are_late_but_not_slow(
 
     readers = [Reader(sid, heard=hearing()) for sid in sids]
     work = [asyncio.create_task(reader.read(http, lambda: node.url(""))) for reader in readers]
-    await _whole(readers, work, 75)
+    await _whole(readers, work, 50)
     took = time.monotonic() - began
     most = sorted(gaps)[len(gaps) * 99 // 100]
     print(f"started in {started:.2f} s, whole {took - started:.2f} s later, gaps {most:.3f} s")
-    assert took - started < 75 / 25 + 1.0
+    assert took - started < 50 / 25 + 1.0
     assert most < 0.5
 
 
-@pytest.mark.parametrize("how", ["no_ring", "killed"])
 async def test_without_a_bell_events_are_late_by_no_more_than_a_look(
-    make_redis, make_process, upstream, http, how
+    make_redis, make_process, upstream, http
 ):
     server = make_redis()
     flags = {"upstream": f"{upstream.url}/v1", "model": "m"}
     nodes = [await make_process(server.url, **flags) for _ in range(2)]
-    sid = await start(http, nodes[0], tokens=200, rate=100, stamp=True)
+    sid = await start(http, nodes[0], tokens=300, rate=100, stamp=True)
     late = []
 
     def heard(event):
@@ -421,20 +423,21 @@ async def test_without_a_bell_events_are_late_by_no_more_than_a_look(
 
     reader = Reader(sid, heard=heard)
     reading = asyncio.create_task(reader.read(http, lambda: nodes[1].url("")))
-    await until(lambda: len(late) > 20)
-    usual, client = max(late[10:]), server.client()
-    if how == "no_ring":
-        client.execute_command("ACL", "SETUSER", "default", "-publish")
-    late.clear()
-    while not reading.done():
-        if how == "killed":
-            client.client_kill_filter(_type="pubsub")
+    await until(lambda: len(late) >= 30)
+    client, phases = server.client(), [len(late)]
+    while len(late) < 120:  # nobody hears it for long
+        client.client_kill_filter(_type="pubsub")
         await asyncio.sleep(0.02)
+    phases.append(len(late))
+    client.execute_command("ACL", "SETUSER", "default", "-publish")  # it does not ring any more
     client.close()
-    assert seqs(await reading) == list(range(1, 202))
-    print(f"at most {max(late):.2f} s late; {usual:.3f} s with the bell")
-    assert max(late) < LATE
-    assert how == "killed" or max(late) > 0.3
+    assert seqs(await reading) == list(range(1, 302))
+    deaf, mute = max(late[phases[0] : phases[1]]), max(late[phases[1] :])
+    print(
+        f"at most {max(late[10:30]):.3f} s late, {deaf:.2f} s without hearing, {mute:.2f} s without rings"
+    )
+    assert deaf < LATE
+    assert 0.3 < mute < LATE
 
 
 async def test_a_bell_that_overflows_while_a_node_is_frozen_is_not_missed(make_redis, make_process, http):
