@@ -210,7 +210,8 @@ class Hub:
             follower.due = now + 1.0
             follower.ring()
         viewers, at = self._attended.get(tail.sid, (0, 0.0))
-        stale = viewers and now - at >= ATTEND
+        ttl = follower.spec.ttl if follower.spec else ATTEND
+        stale = viewers and now - at >= min(ATTEND, ttl / 3)
         if stale or (viewers != len(tail.viewers) and now - at >= 1.0):
             self._attend(follower)
         if not tail.viewers and follower.heal is None and now - follower.idle_since >= IDLE:

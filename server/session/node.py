@@ -69,7 +69,6 @@ class Node:
         self._store = store
         self._directory = directory
         self._hub = hub
-        self._hot = hot
         self._rules = rules
         self._tasks = Tasks()
         self._steering = Steering(store, hub, rules, self._tasks)
@@ -81,7 +80,7 @@ class Node:
 
     def down_for(self, sid: str | None = None) -> float:
         """Return the seconds since that session's store (or any) was last reached; 0 while it can be."""
-        return self._hot.down_for(sid)
+        return self._directory.down_for(sid)
 
     async def start(
         self, sid: str, request: Request, options: Options, digest: str, *, fresh: bool

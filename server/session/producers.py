@@ -119,7 +119,7 @@ class Producers:
     def begin(self, producer: Producer, follower: Follower, epoch: int) -> None:
         """Run a session that was created; its tail is open when this returns."""
         self._hub.begin(follower, epoch)
-        self._begin(producer, follower)
+        self._begin(producer, follower, epoch)
 
     async def inherit(
         self, who: Identity, upstream: Upstream, request: Request, *, anew: bool, heirs: int
@@ -129,10 +129,11 @@ class Producers:
         if flag is Flag.OK and (follower := await self._hub.inherited(who.sid, epoch, anew)):
             producer = self._made(who, follower, heir=True)
             producer.start(upstream, request)
-            self._begin(producer, follower)
+            self._begin(producer, follower, epoch)
         return flag, epoch
 
-    def _begin(self, producer: Producer, follower: Follower) -> None:
+    def _begin(self, producer: Producer, follower: Follower, epoch: int) -> None:
+        producer.appender.lease.begin(epoch)
         self._running[producer.tail.sid] = producer
         # Those of one burst do not beat together for ever.
         first = self._rules.lease / 3 * random.uniform(0.5, 1.0)

@@ -13,6 +13,8 @@ from server.session.viewer import Dialect, Encoding, Ending, Sink, Viewer
 
 AT_ONCE = 8
 SLICE_VIEWERS = 500
+SLICES = 16
+"""Slices that are kept until the next sweep; of a log that has ended none may come."""
 
 
 def _nobody() -> None:
@@ -125,6 +127,8 @@ class Tail:
         key = (id(encoding), start, stop)
         data = self._slices.get(key)
         if data is None:
+            if len(self._slices) >= SLICES:
+                self._slices.clear()
             data = self._slices[key] = encoding.slice(self.log, start, stop)
         return data
 

@@ -13,6 +13,9 @@ from typing import Any, Protocol
 from server.session.log import Log
 
 PAGE_EVENTS = 512
+PAGE_BYTES = 64 * 1024
+FEW = 8
+"""Events that are written at once, whatever their size."""
 RETRY_MS = (1000, 3000)
 """Within these, at random, a client is told to come back: not all of a node's at once."""
 
@@ -114,11 +117,20 @@ class Viewer:
             if sink.full:
                 self._catch_up()
                 return
-            stop = limit if limit - position <= PAGE_EVENTS else position + PAGE_EVENTS
+            stop = limit if limit - position <= FEW else self._page(position, limit)
             sink.write(tail.slice(self.encoding, position, stop))
             self.position = position = stop
         if tail.log.closed and position == tail.log.head:
             self.end(Ending.FINAL)
+
+    def _page(self, position: int, limit: int) -> int:
+        """Return where a page ends that begins behind `position`: so many events, or so many bytes."""
+        size, stop = 0, min(limit, position + PAGE_EVENTS)
+        for seq, line in enumerate(self.tail.log.lines[position:stop], position + 1):
+            size += len(line)
+            if size >= PAGE_BYTES:
+                return seq
+        return stop
 
     @property
     def ready(self) -> bool:
