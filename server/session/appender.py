@@ -218,6 +218,12 @@ class Appender:
         if seen.flag is not Flag.OK or seen.epoch != epoch or not held:
             self.check()
 
+    async def verify(self) -> None:
+        """Look a last time whether Redis holds what it should; heal it, within a lease."""
+        await self.renew()
+        if self._recovery:
+            await asyncio.wait((self._recovery,), timeout=self.lease.seconds)
+
     def stop(self) -> None:
         """Settle no doubt any more."""
         if self._recovery:

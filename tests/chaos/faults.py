@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import redis
 
-from tests.chaos.cluster import Cluster, NodeProcess
+from tests.chaos.cluster import FLAGS, Cluster, NodeProcess
 
 Fault = Callable[[Cluster], Awaitable[None]]
 
@@ -101,10 +101,14 @@ def commanded(*commands: str) -> Fault:
 
 
 def _guarded(client: redis.Redis) -> list[bytes]:
-    """Return the logs that a producer still guards: a failover loses what was written of late."""
-    now = client.time()[0] * 1000
+    """Return the logs that a producer still guards: a failover loses what was written of late.
+
+    One that has just been killed guards nothing, so a lease must be fresh.
+    """
+    seconds, micros = client.time()
+    fresh = seconds * 1000 + micros / 1000 + FLAGS["lease"] * 600
     logs = client.scan_iter("tw:*:l", count=1000)
-    return [key for key in logs if int(client.hget(key[:-1] + b"m", "lease") or 0) > now]
+    return [key for key in logs if int(client.hget(key[:-1] + b"m", "lease") or 0) > fresh]
 
 
 async def cut_tails(cluster: Cluster) -> None:

@@ -82,12 +82,13 @@ async def run(
     at_once: int = 12,
     pause: tuple[float, float] = (0.3, 1.5),
     mutant: str = "",
+    settle: float = SETTLE,
 ) -> Outcome:
     """Run, and judge from what was recorded in `folder`."""
     cluster = Cluster(folder, seed, mutant)
     try:
         await cluster.start()
-        return await stretch(cluster, folder, seed, seconds, faults, at_once, pause)
+        return await stretch(cluster, folder, seed, seconds, faults, at_once, pause, settle)
     finally:
         await cluster.stop()
 
@@ -100,6 +101,7 @@ async def stretch(
     faults: Mapping[str, Fault],
     at_once: int,
     pause: tuple[float, float],
+    settle: float = SETTLE,
 ) -> Outcome:
     """Do harm to a running cluster for a while, let it come to rest, and judge."""
     cluster.measure("before", MORE_FILES)
@@ -110,8 +112,9 @@ async def stretch(
     ]
     done = await _harm(cluster, faults, seconds, pause) if faults else Counter()
     await asyncio.gather(*clients)
-    await asyncio.sleep(SETTLE)
-    cluster.measure("after")
+    await asyncio.sleep(settle)
+    if settle >= SETTLE:
+        cluster.measure("after")
     sids = [record["sid"] for record in read(folder) if record["kind"] == "started"]
     cluster.read_back(sids)
     history = arrange(read(folder))
