@@ -9,7 +9,7 @@ The rules:
 """
 
 from enum import StrEnum
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 
@@ -98,7 +98,10 @@ def status_of(final: FinalEvent | None) -> Status:
 
 
 class Spec(msgspec.Struct, frozen=True):
-    """What is fixed when a session starts; times in seconds, `created` in Unix milliseconds."""
+    """What is fixed when a session starts; times in seconds, `created` in Unix milliseconds.
+
+    `echo` is what a foreign dialect keeps to say the same on every node.
+    """
 
     model: str
     created: int
@@ -107,6 +110,7 @@ class Spec(msgspec.Struct, frozen=True):
     orphan_ttl: float | None
     hold_limit: int
     pause_ttl: float
+    echo: dict[str, Any] | None = None
 
 
 class Report(msgspec.Struct, frozen=True, omit_defaults=True):
