@@ -13,7 +13,7 @@ from functools import partial
 
 from aiohttp import web
 
-from server.errors import Gone, StoreUnavailable, TokenwireError
+from server.errors import Gone, StoreUnavailable
 from server.events import FinalEvent, decode_final
 from server.session.log import Log
 from server.session.node import Seat
@@ -27,7 +27,7 @@ PATIENCE = 40.0
 """Seconds a status waits for the first event: longer than an upstream is asked again, and shorter than
 proxies wait for headers. After that the headers go out, and a failure is told in the stream."""
 
-Refuse = Callable[[FinalEvent], TokenwireError | None]
+Refuse = Callable[[FinalEvent], Exception | None]
 """The error to answer with for a log that ends so before any other event; None: it is no failure."""
 
 
