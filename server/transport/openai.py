@@ -68,14 +68,17 @@ def _in_vain(log: Log) -> bool:
     return isinstance(final, Error) and final.retryable
 
 
-def kept(request: web.Request, options: Options) -> Options:
-    """Return the options of a run that ends with its connection, unless it belongs to a conversation."""
+def kept(request: web.Request, options: Options, *, lasts: bool = False) -> Options:
+    """Return the options of a run that ends with its connection, unless it `lasts`.
+
+    So does one that belongs to a conversation.
+    """
     conversation = request.headers.get("X-Conversation-Id")
     if conversation is not None:
         if not 0 < len(conversation) <= 200:
             raise InvalidRequest("X-Conversation-Id has 1 to 200 characters.")
         return msgspec.structs.replace(options, conversation=conversation)
-    if options.orphan_ttl is None and options.conversation is None:
+    if not lasts and options.orphan_ttl is None and options.conversation is None:
         return msgspec.structs.replace(options, orphan_ttl=0.0)
     return options
 

@@ -28,7 +28,7 @@ async def create_response(request: web.Request) -> web.StreamResponse:
     body = await bodies.json_body(request)
     streams, behind = flag_in(body, "stream"), flag_in(body, "background")
     start = bodies.start_of(chat_body(body), request.app[CONTEXT].node.models.default)
-    options = start.options if behind else kept(request, start.options)
+    options = kept(request, start.options, lasts=behind)
     start = replace(start, options=options, digest=bodies.digest_of(body))
     seat, new = await begin(request, start, echo(body), "responses")
     dialect = _dialect(request, seat)
@@ -107,7 +107,7 @@ async def _placed(seat: Seat, reply: Answer, held: int) -> tuple[Seat, Answer]:
             seq, first = place
             cursor = Cursor(tail.log.epoch_at(seq), seq)
             return replace(seat, cursor=cursor), replace(reply, first=first)
-        if asyncio.get_running_loop().time() >= deadline:
+        if tail.log.closed or asyncio.get_running_loop().time() >= deadline:
             raise InvalidRequest("`starting_after` is beyond what this response has come to.")
         await asyncio.sleep(0.02)
 

@@ -11,7 +11,7 @@ import orjson
 from server.errors import InvalidRequest
 
 ECHO_BYTES = 8192
-"""What is echoed is read with the session's facts: tools and instructions beyond this are left out."""
+"""What is echoed is read with the session's facts: what is long beyond this is left out."""
 
 _ECHOED = (
     "instructions",
@@ -66,7 +66,7 @@ def chat_body(body: dict[str, Any]) -> dict[str, Any]:
 def echo(body: dict[str, Any]) -> dict[str, Any]:
     """Return what the response object repeats of its request."""
     kept = {name: body[name] for name in _ECHOED if body.get(name) is not None}
-    for name in ("tools", "instructions"):
+    for name in ("tools", "text", "instructions"):
         if len(orjson.dumps(kept)) > ECHO_BYTES:
             kept.pop(name, None)
     return kept | {"background": bool(body.get("background"))}

@@ -116,16 +116,15 @@ class Responses:
         at = next((at for at, item in enumerate(items) if item.call == call.index), None)
         if at is None:
             items, parts = _ended(items, texts_only=True)
-            at, name = len(items), call.name or ""
-            id = self._item_id("function_call", at)
+            at, id = len(items), self._item_id("function_call", len(items))
+            name = call.name or ""
             item = Item("function_call", id, None, call.index, call_id(self.sid, call), name)
             items, parts = (*items, item), parts + item.beginning(at)
         return _grown(output, items, at, call.arguments or "", parts)
 
     def _end(self, output: Output, final: FinalEvent) -> tuple[Output, list[Part]]:
-        items, parts = _ended(
-            output.items, "completed" if _status(final) == "completed" else "incomplete"
-        )
+        whole = _status(final) == "completed"
+        items, parts = _ended(output.items, "completed" if whole else "incomplete")
         output = Output(items, final)
         response = self._object(output)
         # A cancelled response has no event of its own.
