@@ -33,15 +33,15 @@ def chat(client: OpenAI) -> None:
 
 def response(client: OpenAI) -> None:
     """Start a response in the background, lose its stream, and go on where it was."""
-    seen = -1
-    for event in client.responses.create(model=MODEL, input=QUESTION, background=True, stream=True):
-        if event.type == "response.created":
-            id = event.response.id
-        if event.type == "response.output_text.delta":
-            print(event.delta, end="", flush=True)
-        seen = event.sequence_number
-        if seen == 30:
-            break  # as if the connection had gone
+    with client.responses.create(model=MODEL, input=QUESTION, background=True, stream=True) as events:
+        for event in events:
+            if event.type == "response.created":
+                id = event.response.id
+            elif event.type == "response.output_text.delta":
+                print(event.delta, end="", flush=True)
+            seen = event.sequence_number
+            if seen == 30:
+                break  # as if the connection had gone
     print(" … ", end="")
     for event in client.responses.retrieve(id, stream=True, starting_after=seen):
         if event.type == "response.output_text.delta":

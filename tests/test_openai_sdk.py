@@ -1,7 +1,9 @@
 """OpenAI's own Python client, as it is, against a real node and a real model server."""
 
 import asyncio
+import os
 import signal
+import sys
 import time
 
 import httpx
@@ -42,11 +44,8 @@ def client_of(node, **options):
 
 async def chat(client, stream=True, headers=None, **parameters):
     """Ask for a chat; the model server does what the parameters say."""
-    options = (
-        {"stream_options": parameters.pop("stream_options")} if "stream_options" in parameters else {}
-    )
     return await client.chat.completions.create(
-        model="m", messages=HI, stream=stream, extra_headers=headers, extra_body=parameters, **options
+        model="m", messages=HI, stream=stream, extra_headers=headers, extra_body=parameters
     )
 
 
@@ -248,9 +247,7 @@ async def test_so_does_giving_up_before_there_is_an_answer(client, fake, stream,
     assert record["closed_at"] - before < 0.25
 
 
-async def test_with_a_conversation_it_runs_on_and_is_resumed_by_the_last_event_id(
-    pair, client, http, fake
-):
+async def test_with_a_conversation_it_runs_on_and_is_resumed_by_the_last_event_id(pair, http, fake):
     headers = {"X-Conversation-Id": "c"}
     asked = {"model": "m", "messages": HI, "stream": True, "seed": "a", "tokens": 60, "rate": 200}
     held = b""
@@ -294,6 +291,19 @@ async def test_a_stream_that_breaks_is_an_exception_never_less_text(one_process,
     assert not any(chunk.choices[0].finish_reason for chunk in chunks)
     if way == "shutdown":
         assert caught.value.code == "aborted"
+
+
+async def test_the_example_runs_as_it_stands(redis_server):
+    node = await processes.serve(redis_server.url)
+    example = await asyncio.create_subprocess_exec(
+        sys.executable, "examples/openai_python.py", cwd=processes.ROOT, stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "TOKENWIRE_URL": node.url("")},
+    )  # fmt: skip
+    output, _ = await example.communicate()
+    await node.end()
+    lines = output.decode().split("\n")
+    assert (example.returncode, lines[-2]) == (0, "completed")
+    assert "150 tokens" in lines
 
 
 def kinds(events):
