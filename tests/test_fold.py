@@ -1,6 +1,7 @@
 """A fold gives the same bytes wherever a client left and on whichever node it reads on."""
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import given
 
 from server.events import (
@@ -16,9 +17,12 @@ from server.events import (
     encode,
 )
 from server.session.log import Entry, Log
+from server.session.tail import Tail
+from server.session.viewer import Ending
 from server.wire.fold import Folded, sse
 from server.wire.openai_chat import Chat
 from server.wire.openai_responses import Responses
+from server.wire.text import Text
 
 SID = "s" * 22
 CHAT = Chat(SID, "m", 7, include_usage=True)
@@ -130,3 +134,40 @@ def test_a_reset_breaks_the_stream_and_other_notices_are_not_said():
     assert encoding.notice("reset", {"reason": "diverged", "epoch": 1}) == b"data: broken\n\n"
     assert encoding.notice("paused", {"gate": 1}) == b""
     assert encoding.restarts is False
+
+
+class Kept:
+    """A sink that keeps what it is given."""
+
+    full = False
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def write(self, data: bytes) -> None:
+        self.data += data
+
+    async def drain(self) -> None:
+        """Be ready."""
+
+
+def entry(epoch: int, text: str) -> Entry:
+    return Entry(epoch, 1, 2, (encode(Content(text)),))
+
+
+@pytest.mark.parametrize("dialect", [Text(), CHAT, RESPONSES], ids=lambda d: type(d).__name__)
+async def test_who_cannot_be_told_to_begin_anew_is_cut_off_if_he_holds_what_is_gone(dialect):
+    tail = Tail(SID, lambda _: None)
+    tail.absorb((Entry(5, 1, 1), entry(5, "old")))
+    reader, newcomer = (tail.join(dialect, Kept(), 1.0) for _ in range(2))
+    reader.push()
+    held = reader.sink.data
+    assert b"old" in held
+    tail.replace(Log([Entry(9, 1, 1), entry(9, "new")]), "diverged")
+    assert reader.ended.result() is Ending.LOST
+    broken = reader.sink.data.removeprefix(held)
+    assert (b'"reset"' in broken) == (dialect != Text())
+    assert b"new" not in broken
+    assert not newcomer.ended.done()
+    assert b"new" in newcomer.sink.data
+    assert b"reset" not in newcomer.sink.data

@@ -197,6 +197,7 @@ def test_a_whole_log_is_one_answer(events, answer):
         (Error("producer_lost", "", True), 503, {"x-should-retry": "true"}),
         (Error("something_new", "", True), 502, {"x-should-retry": "true"}),
         (Aborted(AbortReason.USER), 409, {"x-should-retry": "false"}),
+        (Aborted(AbortReason.ORPHANED), 409, {"x-should-retry": "true"}),
         (Aborted(AbortReason.SHUTDOWN), 503, {"x-should-retry": "true"}),
     ],
 )

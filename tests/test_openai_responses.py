@@ -310,6 +310,8 @@ def test_a_request_asks_a_chat_the_same(body, chat):
         {"input": "x", "tool_choice": {"type": "web_search"}},
         {"input": [{"type": "item_reference", "id": "x"}]},
         {"input": [{"role": "user", "content": 1}]},
+        {"input": [{"content": "x"}]},
+        {"input": [{"role": ["user"], "content": "x"}]},
         {"input": [{"role": "user", "content": [{"type": "input_file"}]}]},
     ],
 )

@@ -134,6 +134,13 @@ async def test_thoughts_are_told_apart(client):
     assert whole.choices[0].message.reasoning_content == "hmso"
 
 
+async def test_signs_of_life_do_not_disturb(make_node, fake):
+    node = await make_node(upstream=fake[0], heartbeat=0.02)
+    async with client_of(node) as client:
+        chunks = [chunk async for chunk in await chat(client, seed="a", tokens=8, rate=10)]
+    assert said(chunks) == expected_text("a", 8)
+
+
 async def test_models(client):
     names = [model.id async for model in await client.models.list()]
     assert names == ["demo", "fake", "m"]

@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 
 from server.errors import Gone, InvalidRequest, TokenwireError, UnknownModel
-from server.events import Error, decode, decode_final
+from server.events import decode, decode_final
 from server.session.log import Log
 from server.session.node import Seat
 from server.session.state import Options
@@ -23,7 +23,7 @@ from server.wire.openai_errors import Failure, Refused, of_error, of_final, refu
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 TRIES = 8
-"""Runs under one idempotency key at most, each after one that failed before its first token."""
+"""Runs under one idempotency key at most, each after one that was in vain."""
 
 
 def in_openais_words(handler: Handler) -> Handler:
@@ -50,8 +50,8 @@ async def begin(
 ) -> tuple[Seat, bool]:
     """Start a session, or find the one of this idempotency key; say whether it is new.
 
-    A run that failed before its first token, in a way that may pass, is no answer: the next call
-    with its key tries again.
+    A run that failed in a way that may pass, or that everybody left, is no answer: the next call with
+    its key tries again.
     """
     node, key = request.app[CONTEXT].node, request.headers.get("Idempotency-Key")
     for attempt in range(TRIES):
@@ -64,8 +64,8 @@ async def begin(
 
 
 def _in_vain(log: Log) -> bool:
-    final = decode_final(log.lines[0]) if log.closed and log.head == 1 else None
-    return isinstance(final, Error) and final.retryable
+    failure = of_final(decode_final(log.lines[-1])) if log.closed else None
+    return failure is not None and failure.retryable
 
 
 def kept(request: web.Request, options: Options, *, lasts: bool = False) -> Options:

@@ -95,7 +95,7 @@ def of_final(final: FinalEvent) -> Failure | None:
     if isinstance(final, Done) or final.reason is AbortReason.LIMIT:
         return None
     status, message = _ABORTS[final.reason]
-    return Failure(status, "aborted", message, retryable=status == 503)
+    return Failure(status, "aborted", message, retryable=final.reason is not AbortReason.USER)
 
 
 def finish_of(final: FinalEvent) -> str:

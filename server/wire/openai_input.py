@@ -39,6 +39,7 @@ _OURS = (
     "stream_options",
     "truncation",
 )
+_ROLES = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
 _REFUSED = ("conversation", "previous_response_id", "prompt")
 _PARTS = ("input_text", "output_text", "text", "refusal")
 
@@ -101,8 +102,10 @@ def _messages(items: Any) -> list[dict[str, Any]]:
 def _take(messages: list[dict[str, Any]], item: dict[str, Any]) -> None:
     match item.get("type", "message"):
         case "message":
-            role = "system" if item.get("role") == "developer" else item.get("role")
-            messages.append({"role": role, "content": _content(item.get("content"))})
+            role, content = _ROLES.get(str(item.get("role"))), _content(item.get("content"))
+            if role is None:
+                raise InvalidRequest(f"`role` is one of {', '.join(_ROLES)}.")
+            messages.append({"role": role, "content": content})
         case "function_call":
             _add_call(messages, item)
         case "function_call_output":
