@@ -151,7 +151,7 @@ def _part(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tools(tools: Any) -> list[dict[str, Any]] | None:
-    if not tools:
+    if tools in (None, []):
         return None
     if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
         raise InvalidRequest("`tools` must be a list of objects.")
