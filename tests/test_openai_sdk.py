@@ -237,6 +237,18 @@ async def test_the_client_asks_again_by_itself_and_a_key_makes_that_safe(pair, f
     assert fake[1]["requests"] == 2
 
 
+async def test_a_key_whose_run_was_left_is_good_for_a_new_one(client, fake):
+    key = {"Idempotency-Key": "k"}
+    body = {"seed": "a", "tokens": 30, "rate": 100}
+    stream = await chat(client, headers=key, **body)
+    left = await anext(stream)
+    await stream.close()
+    assert (await closed(fake[1], "a"))["closed_by_peer"]
+    chunks = [chunk async for chunk in await chat(client, headers=key, **body)]
+    assert said(chunks) == expected_text("a", 30)
+    assert left.id not in {chunk.id for chunk in chunks}
+
+
 async def test_closing_the_stream_closes_the_model_servers_connection(client, fake):
     stream = await chat(client, seed="a", tokens=10_000, rate=100)
     for _ in range(5):
