@@ -19,7 +19,7 @@ from server.events import (
 from server.session.log import Entry, Log
 from server.session.tail import Tail
 from server.session.viewer import Ending
-from server.wire.fold import Folded, sse
+from server.wire.fold import SLICE, Folded, sse
 from server.wire.openai_chat import Chat
 from server.wire.openai_responses import Responses
 from server.wire.text import Text
@@ -127,6 +127,14 @@ def test_a_place_is_never_beyond_the_limit():
     assert encoding.place(LOG, 1, 5) is None
     assert encoding.slice(LOG, 1, 3) == b"id: 7-3\ndata: 20\n\n"
     assert encoding.place(LOG, 1, 5) is None
+
+
+def test_a_long_log_is_folded_in_slices():
+    encoding, log = Folded(Counting(), sse), Log([Entry(7, 1, 1)])
+    log.absorb(Entry(7, 1, 2, (encode(Content("x")),) * (2 * SLICE)))
+    reached = [encoding.advance(log, 1), encoding.advance(log, 2 * SLICE)]
+    assert (reached, encoding.state) == ([True, False], SLICE + 1)
+    assert (encoding.advance(log, 2 * SLICE), encoding.state) == (True, 2 * SLICE)
 
 
 def test_a_reset_breaks_the_stream_and_other_notices_are_not_said():

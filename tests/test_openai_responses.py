@@ -51,6 +51,13 @@ def parts_of(*events: Event) -> list[dict]:
     return [orjson.loads(part) for part in parts]
 
 
+def output_of(*events: Event):
+    state, _ = DIALECT.begin()
+    for event in events:
+        state, _ = DIALECT.step(state, event)
+    return state
+
+
 def text_part(text):
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
@@ -186,12 +193,13 @@ def test_what_is_not_whole_is_never_completed(final, kind, facts, item):
     *_, last = parts_of(Content("a"), final)
     response = OBJECT | facts | {"output": [message(0, item, "a")]}
     assert last == {"type": f"response.{kind}", "response": response}
-    assert DIALECT.response([Content("a"), final]) == response
+    assert DIALECT.response(output_of(Content("a"), final)) == response
 
 
 def test_the_object_grows_with_the_log():
-    assert DIALECT.response([]) == OBJECT
-    assert DIALECT.response([Content("a")])["output"] == [message(0, "in_progress", "a")]
+    assert DIALECT.response(output_of()) == OBJECT
+    item = message(0, "in_progress", "a")
+    assert DIALECT.response(output_of(Content("a")))["output"] == [item]
 
 
 def test_the_bytes_are_named_events_numbered_from_0():

@@ -17,9 +17,11 @@ from server.errors import Gone, StoreUnavailable
 from server.events import FinalEvent, decode_final
 from server.session.log import Log
 from server.session.node import Seat
+from server.session.tail import Tail
 from server.session.viewer import Dialect, Ending, Sink, Viewer
 from server.transport.context import CONTEXT
 from server.transport.sse import beat, opened
+from server.wire.fold import Folded
 from server.wire.native import DEGRADED, KEEP_ALIVE
 from server.wire.text import Silence
 
@@ -76,8 +78,20 @@ class Threshold:
         self._opened.set()
 
 
+async def folded(tail: Tail, dialect: Dialect) -> Folded:
+    """Return a log's encoding, folded as far as may be read: in slices, lest a long log stop the loop."""
+    while True:
+        encoding = tail.encoding(dialect)
+        assert isinstance(encoding, Folded)
+        if encoding.advance(tail.log, tail.limit):
+            return encoding
+        await asyncio.sleep(0)
+
+
 async def stream(request: web.Request, seat: Seat, answer: Answer) -> web.StreamResponse:
     """Stream a session from `seat` on until its end, or until the client leaves."""
+    if seat.cursor.seq:
+        await folded(seat.tail, answer.dialect)
     threshold = Threshold(answer.first)
     with _watching(request, seat, answer.dialect, threshold, stays=answer.stays) as viewer:
         if answer.refuse is not None:

@@ -7,7 +7,7 @@ import orjson
 from aiohttp import web
 
 from server.errors import InvalidRequest, NotFound
-from server.events import Cursor, decode, decode_final
+from server.events import Cursor, decode_final
 from server.session.node import CATCH_UP, Seat
 from server.session.state import Action
 from server.transport import bodies, parts
@@ -15,7 +15,6 @@ from server.transport.api import answer, routes
 from server.transport.context import CONTEXT
 from server.transport.openai import begin, flag_in, ids, in_openais_words, kept
 from server.transport.parts import Answer
-from server.wire.fold import Folded
 from server.wire.openai_errors import Refused, of_final, refuse
 from server.wire.openai_input import chat_body, echo
 from server.wire.openai_responses import PREFIX, Responses
@@ -40,7 +39,7 @@ async def create_response(request: web.Request) -> web.StreamResponse:
         failure = of_final(decode_final(log.lines[-1]))
         if failure is not None and log.head == 1:
             raise Refused(failure)
-    return _object(seat, dialect)
+    return await _object(seat, dialect)
 
 
 @routes.get("/v1/responses/{id}")
@@ -50,7 +49,7 @@ async def get_response(request: web.Request) -> web.StreamResponse:
     seat = await _seat(request)
     dialect = _dialect(request, seat)
     if request.query.get("stream") != "true":
-        return _object(seat, dialect)
+        return await _object(seat, dialect)
     held = _number(request.query.get("starting_after")) + 1
     reply = Answer(dialect, ids(seat))
     return await parts.stream(request, *await _placed(seat, reply, held))
@@ -62,7 +61,7 @@ async def cancel_response(request: web.Request) -> web.StreamResponse:
     """Abort the response, wherever it runs; one that has ended stays as it is."""
     answer_ = await request.app[CONTEXT].node.control(_sid(request), Action.ABORT)
     seat = await _seat(request, Cursor.parse(answer_["id"]))
-    return _object(seat, _dialect(request, seat))
+    return await _object(seat, _dialect(request, seat))
 
 
 @routes.delete("/v1/responses/{id}")
@@ -89,10 +88,10 @@ def _dialect(request: web.Request, seat: Seat) -> Responses:
     return Responses(seat.tail.sid, spec.model, spec.created // 1000, orjson.dumps(spec.echo or {}))
 
 
-def _object(seat: Seat, dialect: Responses) -> web.Response:
+async def _object(seat: Seat, dialect: Responses) -> web.Response:
     """Return the response object, as far as the gate lets it be read."""
-    lines = seat.tail.log.lines[: seat.tail.limit]
-    return answer(dialect.response(map(decode, lines)), headers=ids(seat))
+    encoding = await parts.folded(seat.tail, dialect)
+    return answer(dialect.response(encoding.state), headers=ids(seat))
 
 
 async def _placed(seat: Seat, reply: Answer, held: int) -> tuple[Seat, Answer]:
@@ -100,8 +99,7 @@ async def _placed(seat: Seat, reply: Answer, held: int) -> tuple[Seat, Answer]:
     tail = seat.tail
     deadline = asyncio.get_running_loop().time() + CATCH_UP
     while True:
-        encoding = tail.encoding(reply.dialect)
-        assert isinstance(encoding, Folded)
+        encoding = await parts.folded(tail, reply.dialect)
         place = encoding.place(tail.log, tail.limit, held)
         if place is not None:
             seq, first = place

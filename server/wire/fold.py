@@ -20,6 +20,9 @@ from typing import Any, Protocol, TypeVar
 from server.events import Event, decode
 from server.wire.frames import Lines
 
+SLICE = 1000
+"""Events folded in one go for somebody who joins: some milliseconds."""
+
 S = TypeVar("S")
 
 Frame = Callable[[int, bytes, bytes | None], bytes]
@@ -40,23 +43,31 @@ class Fold(Protocol[S]):
 
 
 class Folded:
-    """The encoding of one log by a fold; no client of such a dialect can be told to begin anew."""
+    """The encoding of one log by a fold; no client of such a dialect can be told to begin anew.
+
+    `state` is the fold's after the last event folded.
+    """
 
     restarts = False
 
     def __init__(self, fold: Fold[S], frame: Frame) -> None:
         self._frame = frame
         self._broken = fold.broken
-        self._state: Any
-        self._state, opening = fold.begin()
+        self.state: Any
+        self.state, opening = fold.begin()
         self._step: Callable[[Any, Event], tuple[Any, Sequence[bytes]]] = fold.step
         self._parts = [frame(number, part, None) for number, part in enumerate(opening)]
         self._ends = [len(opening)]
 
     def slice(self, log: Lines, start: int, stop: int) -> bytes:
         """Return events `start + 1 … stop`, without what opens the stream."""
-        self._advance(log, stop)
+        self._fold(log, stop)
         return b"".join(self._parts[self._ends[start] : self._ends[stop]])
+
+    def advance(self, log: Lines, stop: int) -> bool:
+        """Fold a slice on towards event `stop`; return whether that is reached."""
+        self._fold(log, min(stop, len(self._ends) - 1 + SLICE))
+        return stop < len(self._ends)
 
     def place(self, log: Lines, limit: int, held: int) -> tuple[int, bytes] | None:
         """Return where to read on for a client that holds the first `held` parts of the stream.
@@ -64,7 +75,7 @@ class Folded:
         That is a seq, at most `limit`, and the bytes up to it: what opens the stream, or the rest of
         an event. None if the log has not come to that part.
         """
-        self._advance(log, limit)
+        self._fold(log, limit)
         seq = bisect_left(self._ends, held, hi=limit + 1)
         if seq > limit:
             return None
@@ -76,9 +87,9 @@ class Folded:
         at = len(self._parts)
         return b"".join(self._frame(at + place, part, None) for place, part in enumerate(parts))
 
-    def _advance(self, log: Lines, stop: int) -> None:
+    def _fold(self, log: Lines, stop: int) -> None:
         for seq in range(len(self._ends), stop + 1):
-            self._state, parts = self._step(self._state, decode(log.lines[seq - 1]))
+            self.state, parts = self._step(self.state, decode(log.lines[seq - 1]))
             if parts:
                 self._take(parts, b"%d-%d" % (log.epoch_at(seq), seq))
             self._ends.append(len(self._parts))

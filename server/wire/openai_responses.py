@@ -69,7 +69,7 @@ class Responses:
 
     def begin(self) -> tuple[Output, Sequence[bytes]]:
         """Begin with an empty response in progress."""
-        response = self._object(Output())
+        response = self.response(Output())
         kinds = ("response.created", "response.in_progress")
         return Output(), _encoded([{"type": kind, "response": response} for kind in kinds])
 
@@ -83,13 +83,6 @@ class Responses:
         words = {"code": BROKEN.code, "message": BROKEN.message, "param": None}
         # Their clients look for one or the other.
         return _encoded([{"type": "error", **words, "error": BROKEN.as_dict()}])
-
-    def response(self, events: Iterable[Event]) -> dict[str, Any]:
-        """Return the response object after these events of its log."""
-        output = Output()
-        for event in events:
-            output, _ = self._step(output, event)
-        return self._object(output)
 
     def _step(self, output: Output, event: Event) -> tuple[Output, list[Part]]:
         match event:
@@ -126,13 +119,14 @@ class Responses:
         whole = _status(final) == "completed"
         items, parts = _ended(output.items, "completed" if whole else "incomplete")
         output = Output(items, final)
-        response = self._object(output)
+        response = self.response(output)
         # A cancelled response has no event of its own.
         kind = "incomplete" if response["status"] == "cancelled" else response["status"]
         told = parts if of_final(final) is None else []
         return output, [*told, {"type": f"response.{kind}", "response": response}]
 
-    def _object(self, output: Output) -> dict[str, Any]:
+    def response(self, output: Output) -> dict[str, Any]:
+        """Return the response object as it stands with this output."""
         echo: dict[str, Any] = orjson.loads(self.echo)
         status = _status(output.final)
         head = {
