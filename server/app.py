@@ -10,6 +10,8 @@ from pathlib import Path
 from aiohttp import web
 
 import server.transport.health
+import server.transport.openai
+import server.transport.responses
 import server.transport.ws  # noqa: F401 - their routes join api's
 from server.errors import StoreUnavailable
 from server.session.deployment import deployed

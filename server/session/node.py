@@ -83,19 +83,26 @@ class Node:
         return self._directory.down_for(sid)
 
     async def start(
-        self, sid: str, request: Request, options: Options, digest: str, *, fresh: bool
+        self,
+        sid: str,
+        request: Request,
+        options: Options,
+        digest: str,
+        *,
+        fresh: bool,
+        echo: dict[str, Any] | None = None,
     ) -> bool:
         """Start a session; return whether it is new.
 
         With a `fresh` sid nobody can have started it before, so the upstream is asked at once, not after
-        Redis' answer. Raise `UnknownModel`, `Conflict`, `Gone` or `Draining`.
+        Redis' answer. `echo` is for `spec`. Raise `UnknownModel`, `Conflict`, `Gone` or `Draining`.
         """
         if self.draining:
             raise Draining()
         upstream, wanted = self.models.resolve(request)
         # The owner is this very call: it may ask again after a lost answer, a second call may not.
         owner = f"{self.name}:{secrets.token_hex(4)}"
-        who = Identity(sid, owner, self._spec(request, options), digest)
+        who = Identity(sid, owner, self._spec(request, options, echo), digest)
         producer, follower = self._producers.prepare(who)
         if early := fresh and not self.down_for(sid):
             producer.start(upstream, wanted)
@@ -121,7 +128,7 @@ class Node:
             raise Gone()
         return None if flag is Flag.EXISTS else epoch
 
-    def _spec(self, request: Request, options: Options) -> Spec:
+    def _spec(self, request: Request, options: Options, echo: dict[str, Any] | None) -> Spec:
         rules, takeover = self._rules, self.models.takeover(request.model)
         return Spec(
             model=request.model,
@@ -133,7 +140,15 @@ class Node:
             pause_ttl=_chosen(options.pause_ttl, rules.pause_ttl),
             takeover=takeover,
             request=None if takeover is Takeover.ERROR else request,
+            echo=echo,
         )
+
+    def spec(self, seat: Seat) -> Spec:
+        """Return what was fixed when the session started."""
+        spec = self._hub.spec(seat.tail.sid)
+        if spec is None:
+            raise Gone()
+        return spec
 
     async def seat(self, sid: str, after: Cursor | None) -> Seat:
         """Find where to read on after `after`; one that is ahead gets 2 s to become true.
@@ -160,9 +175,9 @@ class Node:
         viewer = tail.join(dialect, sink, self._rules.send_timeout)
         reset = seat.reset or (None if log.holds(seat.cursor) else "diverged")
         viewer.notify("session", **snapshot.notice(tail, self._hub.model(tail.sid)), **facts)
+        viewer.position = seat.cursor.seq
         if reset is not None:
-            viewer.notify("reset", reason=reset, epoch=log.epoch)
-        viewer.position = 0 if reset is not None else seat.cursor.seq
+            viewer.reset(reset, log.epoch)
         viewer.push()
         return viewer
 

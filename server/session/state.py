@@ -9,7 +9,7 @@ The rules:
 """
 
 from enum import StrEnum
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 
@@ -101,7 +101,8 @@ def status_of(final: FinalEvent | None) -> Status:
 class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is fixed when a session starts; times in seconds, `created` in Unix milliseconds.
 
-    `request` is kept only for an heir.
+    `request` is kept only for an heir; `echo` is what a foreign dialect keeps to say the same on every
+    node.
     """
 
     model: str
@@ -113,6 +114,7 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
     pause_ttl: float
     takeover: Takeover = Takeover.ERROR
     request: Request | None = None
+    echo: dict[str, Any] | None = None
 
 
 class Report(msgspec.Struct, frozen=True, omit_defaults=True):
