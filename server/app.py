@@ -9,6 +9,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+import server.transport.conversations
 import server.transport.health
 import server.transport.ws  # noqa: F401 - their routes join api's
 from server.errors import StoreUnavailable

@@ -96,13 +96,19 @@ class Hub:
 
     async def _found(self, sid: str) -> Read:
         """Read a session; just after Redis came back, give its producer time to write it anew."""
-        loop = asyncio.get_running_loop()
         while True:
             read = await self._store.read(sid)
-            back = self._pipeline.reconnected_at
-            if read.meta is not None or back is None or loop.time() - back > HEALING:
+            if read.meta is not None or not self.recovering_for:
                 return read
             await asyncio.sleep(0.05)
+
+    @property
+    def recovering_for(self) -> float:
+        """Seconds for which what Redis has lost may still be written anew; 0 once it is settled."""
+        back = self._pipeline.reconnected_at
+        if back is None:
+            return 0.0
+        return max(0.0, back + HEALING - asyncio.get_running_loop().time())
 
     async def absent(self, sid: str) -> NotFound | Gone:
         """Return the error for a session that has no hash: never there, or there no more."""

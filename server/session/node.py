@@ -8,21 +8,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from server.errors import Conflict, Draining, Gone
 from server.events import Cursor
 from server.session import snapshot
 from server.session.answers import Flag
+from server.session.conversations import Conversations
 from server.session.directory import Directory
 from server.session.hub import Hub
 from server.session.pipeline import Pipeline
 from server.session.producers import Producers, Rules, Tasks
+from server.session.rows import Rows
 from server.session.state import Action, Options, Spec
 from server.session.steering import Steering
 from server.session.store import Identity, Store
 from server.session.sweeper import sweep_for_ever
 from server.session.tail import Tail
 from server.session.viewer import Dialect, Sink, Viewer
-from server.upstream import Models, Request
+from server.upstream import Models, Request, Upstream
 
 CATCH_UP = 2.0
 SPREAD = 2.0
@@ -72,6 +76,9 @@ class Node:
         self._rules = rules
         self._tasks = Tasks()
         self._steering = Steering(store, hub, rules, self._tasks)
+        self._conversations = Conversations(
+            Rows(store.runner), store, hub, self._steering, rules.linger + 5 * rules.lease
+        )
         self._producers = Producers(name, store, hub, hot, rules, self._tasks, self._steering.orphaned)
         self._steering.producers = self._producers
         self._tasks.spawn(sweep_for_ever(store, directory, name, secret, 5 * rules.lease))
@@ -88,14 +95,32 @@ class Node:
         """Start a session; return whether it is new.
 
         With a `fresh` sid nobody can have started it before, so the upstream is asked at once, not after
-        Redis' answer. Raise `UnknownModel`, `Conflict`, `Gone` or `Draining`.
+        Redis' answer. Raise `UnknownModel`, `Conflict`, `Busy`, `Gone` or `Draining`.
         """
         if self.draining:
             raise Draining()
         upstream, wanted = self.models.resolve(request)
+        spec = self._spec(request, options)
+        if (name := spec.conversation) is None or (not fresh and await self._exists(sid)):
+            return await self._start(sid, upstream, wanted, spec, digest, fresh)
+        started = await self._conversations.admit(name, sid, options.on_busy)
+        try:
+            spec = msgspec.structs.replace(spec, created=started)
+            return await self._start(sid, upstream, wanted, spec, digest, fresh)
+        except BaseException:
+            self._tasks.spawn(self._conversations.leave(name, sid))
+            raise
+
+    async def _exists(self, sid: str) -> bool:
+        (read,) = await self._store.peek((sid,))
+        return read.meta is not None
+
+    async def _start(
+        self, sid: str, upstream: Upstream, wanted: Request, spec: Spec, digest: str, fresh: bool
+    ) -> bool:
         # The owner is this very call: it may ask again after a lost answer, a second call may not.
         owner = f"{self.name}:{secrets.token_hex(4)}"
-        who = Identity(sid, owner, self._spec(request, options), digest)
+        who = Identity(sid, owner, spec, digest)
         producer, follower = self._producers.prepare(who)
         if early := fresh and not self.down_for:
             producer.start(upstream, wanted)
@@ -131,7 +156,12 @@ class Node:
             orphan_ttl=options.orphan_ttl,
             hold_limit=_chosen(options.hold_limit, rules.hold_limit),
             pause_ttl=_chosen(options.pause_ttl, rules.pause_ttl),
+            message_id=options.message_id,
         )
+
+    async def conversation(self, name: str) -> str:
+        """Return the id of a conversation's newest session; raise `NotFound`."""
+        return await self._conversations.newest(name)
 
     async def seat(self, sid: str, after: Cursor | None) -> Seat:
         """Find where to read on after `after`; one that is ahead gets 2 s to become true.

@@ -4,11 +4,20 @@ Scripts return data, never raise, and touch only their keys. On Redis 7 and Valk
 work in a full server carry the flag `allow-oom`; Redis 6.2 does not know the line and is not sent it.
 """
 
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
 from importlib.resources import files
-from typing import Final
+from typing import Any, Final
 
+from redis.exceptions import NoScriptError
+
+from server.errors import StoreUnavailable
+from server.session.link import Command
+from server.session.pipeline import Pipeline, checked
+
+PATIENCE = 2.0
 _FLAGS: Final = {
     "create": "",
     "claim": "allow-oom",
@@ -18,6 +27,7 @@ _FLAGS: Final = {
     "restore": "",
     "attend": "allow-oom",
     "wipe": "allow-oom",
+    "take": "",
 }
 
 
@@ -39,3 +49,56 @@ def load(flags: bool) -> dict[str, Script]:
         source = shebang + prelude + (folder / f"{name}.lua").read_bytes()
         scripts[name] = Script(source, sha1(source, usedforsecurity=False).hexdigest())
     return scripts
+
+
+class Runner:
+    """Runs scripts and reads, all of them safe to repeat; raises `StoreUnavailable` when Redis fails.
+
+    What got lost or was refused is asked for again for `PATIENCE` seconds.
+    """
+
+    def __init__(self, pipeline: Pipeline, scripts: dict[str, Script]) -> None:
+        self._pipeline = pipeline
+        self._scripts = scripts
+
+    async def script(
+        self,
+        name: str,
+        keys: Sequence[str],
+        arguments: Sequence[Any],
+        after: tuple[Command, ...] = (),
+        patience: float = PATIENCE,
+    ) -> Sequence[Any]:
+        """Run a script, and `after` it, in the same round trip, what goes beside it."""
+        script = self._scripts[name]
+        tail = (len(keys), *keys, *arguments)
+
+        async def run() -> Sequence[Any]:
+            replies = await self._pipeline.call(("EVALSHA", script.sha, *tail), *after)
+            if isinstance(replies[0], NoScriptError):
+                replies = await self._pipeline.call(("EVAL", script.source, *tail), *after)
+            # What goes beside may fail in a full Redis; the script itself is what counts.
+            return checked(replies[:1])
+
+        answer: Sequence[Any] = (await _again(run, patience))[0]
+        return answer
+
+    async def ask(self, *commands: Command) -> Sequence[Any]:
+        """Return the replies to what may be asked twice."""
+
+        async def run() -> Sequence[Any]:
+            return checked(await self._pipeline.call(*commands))
+
+        return await _again(run, PATIENCE)
+
+
+async def _again(run: Callable[[], Awaitable[Sequence[Any]]], patience: float) -> Sequence[Any]:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + patience
+    while True:
+        try:
+            return await run()
+        except StoreUnavailable:
+            if loop.time() >= deadline:
+                raise
+            await asyncio.sleep(0.05)

@@ -97,6 +97,14 @@ def status_of(final: FinalEvent | None) -> Status:
     return Status.RUNNING if final is None else _FINAL_STATUS[type(final)]
 
 
+class OnBusy(StrEnum):
+    """What a prompt does while its conversation's newest session is running."""
+
+    REJECT = "reject"
+    ABORT_PREVIOUS = "abort_previous"
+    PARALLEL = "parallel"
+
+
 class Spec(msgspec.Struct, frozen=True):
     """What is fixed when a session starts; times in seconds, `created` in Unix milliseconds."""
 
@@ -107,6 +115,7 @@ class Spec(msgspec.Struct, frozen=True):
     orphan_ttl: float | None
     hold_limit: int
     pause_ttl: float
+    message_id: str | None = None
 
 
 class Report(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -149,6 +158,8 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a caller may choose for a session; None takes the setting (no limit, for `orphan_ttl`)."""
 
     conversation: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
+    on_busy: OnBusy = OnBusy.REJECT
+    message_id: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
     ttl: Annotated[float, msgspec.Meta(ge=1, le=604_800)] | None = None
     orphan_ttl: Annotated[float, msgspec.Meta(ge=0, le=604_800)] | None = None
     hold_limit: Annotated[int, msgspec.Meta(ge=0)] | None = None

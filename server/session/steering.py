@@ -17,8 +17,9 @@ from server.session import snapshot
 from server.session.answers import Controlled, Flag
 from server.session.hub import Hub
 from server.session.producers import Producers, Rules, Tasks
+from server.session.scripts import PATIENCE
 from server.session.state import EFFECT, Action, Gate, Report, status_of
-from server.session.store import PATIENCE, Store
+from server.session.store import Store
 from server.session.viewer import Ending
 
 CONFIRM = 2.0
@@ -52,6 +53,11 @@ class Steering:
             "gate": result.turn.gate,
         }
         return answer | (await self._confirmed(sid) if action is Action.ABORT else {})
+
+    async def end(self, sid: str) -> None:
+        """Abort for a prompt that takes its place; that the upstream closes is seen to behind."""
+        await self.apply(sid, Action.ABORT, _FINALS[Action.ABORT])
+        self._tasks.spawn(self._confirmed(sid))
 
     async def apply(self, sid: str, action: Action, final: bytes) -> Controlled:
         """Do it, in Redis and on this node; raise `NotFound` or `Gone`."""

@@ -5,25 +5,21 @@ viewers by node; `tw:{sid}:n` rings when the log grew, `tw:{sid}:c` when anythin
 them is the directory of all sessions.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from redis.exceptions import NoScriptError
 
-from server.errors import StoreUnavailable
 from server.events import Cursor
-from server.session import answers, directory
+from server.session import answers, directory, rows
 from server.session.answers import Controlled, Flag, Read, Renewal, Turn
 from server.session.link import Command, Reply
 from server.session.log import Entry
 from server.session.pipeline import Pipeline, checked
-from server.session.scripts import Script
+from server.session.scripts import PATIENCE, Runner, Script
 from server.session.state import Gate, Spec
 
-PATIENCE = 2.0
 PAGE = 2000
 START = Cursor(0, 0)
 
@@ -93,8 +89,8 @@ class Store:
     """
 
     def __init__(self, pipeline: Pipeline, scripts: dict[str, Script]) -> None:
+        self.runner = Runner(pipeline, scripts)
         self._pipeline = pipeline
-        self._scripts = scripts
 
     async def create(self, who: Identity, lease: float) -> tuple[Flag, int]:
         """Start a session; return OK and its epoch, or EXISTS, CONFLICT or GONE."""
@@ -118,7 +114,8 @@ class Store:
         arguments = (who.owner, _ms(lease), _ms(who.spec.ttl), report)
         gone: tuple[Command, ...] = (directory.ended(who.sid),)
         index = directory.live(who.sid, now_ms + _ms(lease)) if lease else gone
-        reply = await self._script("renew", who.sid, arguments, beside=index, patience=0)
+        beside = index + rows.kept(who.spec.conversation, who.sid, who.spec.created)
+        reply = await self._script("renew", who.sid, arguments, beside=beside, patience=0)
         return answers.parse_renewal(reply)
 
     async def control(
@@ -167,7 +164,7 @@ class Store:
         """Read the hash and every entry from `top` on (inclusive)."""
         entries: list[Entry] = []
         while True:
-            page = parse_read(await self._ask(*read_commands(sid, top)))
+            page = parse_read(await self.runner.ask(*read_commands(sid, top)))
             entries += page.entries[1 if entries else 0 :]
             if len(page.entries) < PAGE:
                 return Read(page.meta, tuple(entries))
@@ -180,7 +177,7 @@ class Store:
             meta, log, _ = _keys(sid)
             commands.append(("HMGET", meta, *answers.META_FIELDS))
             commands.append(("XREVRANGE", log, "+", "-", "COUNT", 1))
-        time, *rest = await self._ask(*commands)
+        time, *rest = await self.runner.ask(*commands)
         now_ms = answers.parse_time(time)
         return [
             Read(answers.parse_meta(meta, now_ms), answers.parse_entries(rows))
@@ -189,7 +186,7 @@ class Store:
 
     async def viewers(self, sid: str) -> int:
         """Count the viewers of all nodes."""
-        time, lines = await self._ask(("TIME",), ("HVALS", _keys(sid)[2]))
+        time, lines = await self.runner.ask(("TIME",), ("HVALS", _keys(sid)[2]))
         now_ms = answers.parse_time(time)
         pairs = (line.split() for line in lines)
         return sum(int(count) for count, until in pairs if int(until) > now_ms)
@@ -205,40 +202,8 @@ class Store:
         patience: float = PATIENCE,
     ) -> Sequence[Any]:
         """Run a script, and with it, in the same round trip, ring and do what goes beside it."""
-        script, keys = self._scripts[name], _keys(sid)
-        tail = (len(keys), *keys, *arguments)
         after = ((("PUBLISH", control_channel(sid), b""),) if ring else ()) + beside
-
-        async def run() -> Sequence[Any]:
-            replies = await self._pipeline.call(("EVALSHA", script.sha, *tail), *after)
-            if isinstance(replies[0], NoScriptError):
-                replies = await self._pipeline.call(("EVAL", script.source, *tail), *after)
-            # What goes beside may fail in a full Redis; the script itself is what counts.
-            return checked(replies[:1])
-
-        answer: Sequence[Any] = (await _again(run, patience))[0]
-        return answer
-
-    async def _ask(self, *commands: Command) -> Sequence[Any]:
-        """Return the replies to what only reads."""
-
-        async def run() -> Sequence[Any]:
-            return checked(await self._pipeline.call(*commands))
-
-        return await _again(run, PATIENCE)
-
-
-async def _again(run: Callable[[], Awaitable[Sequence[Any]]], patience: float) -> Sequence[Any]:
-    """Repeat what got lost or was refused, for `patience` seconds."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + patience
-    while True:
-        try:
-            return await run()
-        except StoreUnavailable:
-            if loop.time() >= deadline:
-                raise
-            await asyncio.sleep(0.05)
+        return await self.runner.script(name, _keys(sid), arguments, after, patience)
 
 
 def _turned(turn: Turn) -> tuple[Any, ...]:
