@@ -3,12 +3,9 @@
 import asyncio
 import random
 import secrets
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-
-import msgspec
 
 from server.errors import Conflict, Draining, Gone
 from server.events import Cursor
@@ -26,7 +23,7 @@ from server.session.store import Identity, Store
 from server.session.sweeper import sweep_for_ever
 from server.session.tail import Tail
 from server.session.viewer import Dialect, Sink, Viewer
-from server.upstream import Models, Request, Upstream
+from server.upstream import Models, Request
 
 CATCH_UP = 2.0
 SPREAD = 2.0
@@ -76,9 +73,7 @@ class Node:
         self._rules = rules
         self._tasks = Tasks()
         self._steering = Steering(store, hub, rules, self._tasks)
-        self._conversations = Conversations(
-            Rows(store.runner), store, hub, self._steering, rules.linger + 5 * rules.lease
-        )
+        self._conversations = Conversations(Rows(store.runner), store, hub, self._steering, self._tasks)
         self._producers = Producers(name, store, hub, hot, rules, self._tasks, self._steering.orphaned)
         self._steering.producers = self._producers
         self._tasks.spawn(sweep_for_ever(store, directory, name, secret, 5 * rules.lease))
@@ -90,48 +85,39 @@ class Node:
         return 0.0 if since is None else asyncio.get_running_loop().time() - since
 
     async def start(
-        self, sid: str, request: Request, options: Options, digest: str, *, fresh: bool
+        self,
+        sid: str,
+        request: Request,
+        options: Options,
+        digest: str,
+        *,
+        fresh: bool,
+        echo: dict[str, Any] | None = None,
     ) -> bool:
         """Start a session; return whether it is new.
 
         With a `fresh` sid nobody can have started it before, so the upstream is asked at once, not after
-        Redis' answer. Raise `UnknownModel`, `Conflict`, `Busy`, `Gone` or `Draining`.
+        Redis' answer. `echo` is for `spec`.
+        Raise `UnknownModel`, `Conflict`, `Busy`, `Gone` or `Draining`.
         """
         if self.draining:
             raise Draining()
         upstream, wanted = self.models.resolve(request)
-        spec = self._spec(request, options)
-        if (name := spec.conversation) is None or (not fresh and await self._exists(sid)):
-            return await self._start(sid, upstream, wanted, spec, digest, fresh)
-        started = await self._conversations.admit(name, sid, options.on_busy)
-        try:
-            spec = msgspec.structs.replace(spec, created=started)
-            return await self._start(sid, upstream, wanted, spec, digest, fresh)
-        except BaseException:
-            self._tasks.spawn(self._conversations.leave(name, sid))
-            raise
-
-    async def _exists(self, sid: str) -> bool:
-        (read,) = await self._store.peek((sid,))
-        return read.meta is not None
-
-    async def _start(
-        self, sid: str, upstream: Upstream, wanted: Request, spec: Spec, digest: str, fresh: bool
-    ) -> bool:
         # The owner is this very call: it may ask again after a lost answer, a second call may not.
         owner = f"{self.name}:{secrets.token_hex(4)}"
-        who = Identity(sid, owner, spec, digest)
-        producer, follower = self._producers.prepare(who)
-        if early := fresh and not self.down_for:
-            producer.start(upstream, wanted)
-        try:
-            epoch = await self._created(who)
-        except BaseException:
-            if early:
-                producer.abandon()
-            raise
-        if epoch is None:
-            return False
+        async with self._conversations.place(sid, options, fresh) as created:
+            who = Identity(sid, owner, self._spec(request, options, echo, created), digest)
+            producer, follower = self._producers.prepare(who)
+            if early := fresh and not self.down_for:
+                producer.start(upstream, wanted)
+            try:
+                epoch = await self._created(who)
+            except BaseException:
+                if early:
+                    producer.abandon()
+                raise
+            if epoch is None:
+                return False
         if not early:
             producer.start(upstream, wanted)
         self._producers.begin(producer, follower, epoch)
@@ -146,18 +132,27 @@ class Node:
             raise Gone()
         return None if flag is Flag.EXISTS else epoch
 
-    def _spec(self, request: Request, options: Options) -> Spec:
+    def _spec(
+        self, request: Request, options: Options, echo: dict[str, Any] | None, created: int
+    ) -> Spec:
         rules = self._rules
         return Spec(
             model=request.model,
-            created=int(time.time() * 1000),
+            created=created,
             conversation=options.conversation,
             ttl=_chosen(options.ttl, rules.ttl),
             orphan_ttl=options.orphan_ttl,
             hold_limit=_chosen(options.hold_limit, rules.hold_limit),
             pause_ttl=_chosen(options.pause_ttl, rules.pause_ttl),
-            message_id=options.message_id,
+            echo=echo,
         )
+
+    def spec(self, seat: Seat) -> Spec:
+        """Return what was fixed when the session started."""
+        spec = self._hub.spec(seat.tail.sid)
+        if spec is None:
+            raise Gone()
+        return spec
 
     async def conversation(self, name: str) -> str:
         """Return the id of a conversation's newest session; raise `NotFound`."""
@@ -188,9 +183,9 @@ class Node:
         viewer = tail.join(dialect, sink, self._rules.send_timeout)
         reset = seat.reset or (None if log.holds(seat.cursor) else "diverged")
         viewer.notify("session", **snapshot.notice(tail, self._hub.model(tail.sid)), **facts)
+        viewer.position = seat.cursor.seq
         if reset is not None:
-            viewer.notify("reset", reason=reset, epoch=log.epoch)
-        viewer.position = 0 if reset is not None else seat.cursor.seq
+            viewer.reset(reset, log.epoch)
         viewer.push()
         return viewer
 

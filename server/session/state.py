@@ -9,7 +9,7 @@ The rules:
 """
 
 from enum import StrEnum
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 
@@ -106,7 +106,10 @@ class OnBusy(StrEnum):
 
 
 class Spec(msgspec.Struct, frozen=True):
-    """What is fixed when a session starts; times in seconds, `created` in Unix milliseconds."""
+    """What is fixed when a session starts; times in seconds, `created` in Unix milliseconds.
+
+    `echo` is what a foreign dialect keeps to say the same on every node.
+    """
 
     model: str
     created: int
@@ -115,7 +118,7 @@ class Spec(msgspec.Struct, frozen=True):
     orphan_ttl: float | None
     hold_limit: int
     pause_ttl: float
-    message_id: str | None = None
+    echo: dict[str, Any] | None = None
 
 
 class Report(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -159,7 +162,6 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     conversation: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
     on_busy: OnBusy = OnBusy.REJECT
-    message_id: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
     ttl: Annotated[float, msgspec.Meta(ge=1, le=604_800)] | None = None
     orphan_ttl: Annotated[float, msgspec.Meta(ge=0, le=604_800)] | None = None
     hold_limit: Annotated[int, msgspec.Meta(ge=0)] | None = None

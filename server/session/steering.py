@@ -139,13 +139,14 @@ class Steering:
         # One that is gone just now its producer may be about to restore: the tombstone prevents that.
         with suppress(Gone):
             await self.control(sid, Action.ABORT)
-        await self._wipe(sid)
+        await self.wipe(sid)
         if (follower := self._hub.followers.get(sid)) is not None:
             follower.tail.end(Ending.GONE)
             self._hub.close(sid)
         self._tasks.spawn(self._keep_wiped(sid))
 
-    async def _wipe(self, sid: str) -> None:
+    async def wipe(self, sid: str) -> None:
+        """Delete what Redis holds of a session, and let nobody write it again."""
         await self._store.wipe(sid, self._rules.linger + 5 * self._rules.lease)
 
     async def _keep_wiped(self, sid: str) -> None:
@@ -157,4 +158,4 @@ class Steering:
             with suppress(StoreUnavailable):
                 (read,) = await self._store.peek((sid,))
                 if read.meta is None or not read.meta.gone:
-                    await self._wipe(sid)
+                    await self.wipe(sid)

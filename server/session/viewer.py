@@ -28,7 +28,12 @@ class Ending(StrEnum):
 
 
 class Encoding(Protocol):
-    """One session's log in one wire format, encoded once and shared by its viewers."""
+    """One session's log in one wire format, encoded once and shared by its viewers.
+
+    `restarts` says whether a client of the format can be told to drop what it holds and begin anew.
+    """
+
+    restarts: bool
 
     def slice(self, log: Log, start: int, stop: int) -> bytes:
         """Return events `start + 1 … stop` as bytes."""
@@ -148,6 +153,14 @@ class Viewer:
         """Write a notice."""
         if not self.ended.done() and (data := self.encoding.notice(kind, facts)):
             self.sink.write(data)
+
+    def reset(self, reason: str, epoch: int) -> None:
+        """Begin anew; a client who holds something, in a format that cannot say so, is cut off."""
+        held, self.position = self.position, 0
+        if held or self.encoding.restarts:
+            self.notify("reset", reason=reason, epoch=epoch)
+        if held and not self.encoding.restarts:
+            self.end(Ending.LOST)
 
     def end(self, ending: Ending) -> None:
         """Deliver nothing more."""
