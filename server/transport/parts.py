@@ -78,7 +78,7 @@ class Threshold:
 async def stream(request: web.Request, seat: Seat, answer: Answer) -> web.StreamResponse:
     """Stream a session from `seat` on until its end, or until the client leaves."""
     threshold = Threshold(answer.first)
-    with _watching(request, seat, answer.dialect, threshold, stays=answer.stays) as viewer:
+    with watching(request, seat, answer.dialect, threshold, stays=answer.stays) as viewer:
         if answer.refuse is not None:
             await _first(viewer, threshold)
             _check(viewer, answer.refuse)
@@ -101,7 +101,7 @@ async def whole(request: web.Request, seat: Seat) -> Log:
 
     Raise `Gone` or `StoreUnavailable` if there will be no end to see.
     """
-    with _watching(request, seat, Silence(), Threshold(b""), stays=True) as viewer:
+    with watching(request, seat, Silence(), Threshold(b""), stays=True) as viewer:
         _demand(await viewer.ended)
         return viewer.tail.log
 
@@ -112,9 +112,10 @@ def _demand(ending: Ending) -> None:
 
 
 @contextmanager
-def _watching(
+def watching(
     request: web.Request, seat: Seat, dialect: Dialect, sink: Sink, *, stays: bool
 ) -> Iterator[Viewer]:
+    """Join as a viewer that is minded: its client's and Redis' absence, and that this node drains."""
     node, heart = request.app[CONTEXT].node, request.app[CONTEXT].heart
     viewer = node.join(seat, dialect, sink)
     leave = viewer.move
