@@ -59,7 +59,10 @@ def tool(kind, id, name="search", **more):
 TABLE = {
     "text": (
         [Content("Hel"), Content("lo"), Done()],
-        [start("text", "0"), delta("text", "0", "Hel"), delta("text", "0", "lo"), end("text", "0"), *DONE],
+        [
+            start("text", "0"), delta("text", "0", "Hel"), delta("text", "0", "lo"),
+            end("text", "0"), *DONE,
+        ],
     ),
     "reasoning, then text, then reasoning": (
         [Reasoning("hm"), Content("a"), Reasoning("so"), Done()],

@@ -184,8 +184,8 @@ async def _events(http, node, after=None):
     headers = {"Last-Event-ID": after} if after else {}
     async with http.get(node.url("/v1/conversations/c/events"), headers=headers) as response:
         text = await response.text()
-        ids = [line[4:] for line in text.split("\n") if line.startswith("id: ")]
-        return response.status, text, ids
+        blocks = [block for block in text.split("\n\n") if block.startswith("id: ")]
+        return response.status, text, [block.split("\n")[0][4:] for block in blocks]
 
 
 async def test_a_conversations_stream_resumes_and_tells_when_a_newer_one_came(pair, http):
@@ -196,9 +196,9 @@ async def test_a_conversations_stream_resumes_and_tells_when_a_newer_one_came(pa
     assert (await _events(http, pair[0], ids[-1]))[0] == 204
     assert (await _events(http, pair[0], ids[2].partition(".")[2]))[2] == ids[3:]
     second = (await prompt(http, pair[1], model="paced", tokens=2))[1]["id"]
-    _, text, ids = await _events(http, pair[0], ids[2])
+    _, text, newer = await _events(http, pair[0], ids[2])
     assert '"reason":"superseded"' in text
-    assert [id.partition(".")[0] for id in ids] == [second] * 3
+    assert [id.partition(".")[0] for id in newer] == [second] * 3
     assert (await _events(http, pair[0], "x.1-2"))[0] == 400
 
 

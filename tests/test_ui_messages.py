@@ -44,7 +44,8 @@ TABLE = {
     ),
     "a tool that answered, over two steps": (
         [message(
-            "assistant", {"type": "step-start"}, {"type": "reasoning", "text": "hm"}, text("Let me see. "),
+            "assistant", {"type": "step-start"}, {"type": "reasoning", "text": "hm"},
+            text("Let me see. "),
             call("search", "c1", {"q": "x"}, state="output-available", output={"hits": [1]}),
             {"type": "step-start"}, text("Found."),
         )],
@@ -67,7 +68,7 @@ TABLE = {
         )],
         [
             {"role": "assistant", "content": None, "tool_calls": [
-                called("c1", "a", "{}"), called("c2", "a", "{}"), called("c3", "a", "{}"),
+                called("c1", "a", '"{q"'), called("c2", "a", "{}"), called("c3", "a", "{}"),
                 called("c5", "b", "{}"),
             ]},
             {"role": "tool", "tool_call_id": "c1", "content": "no"},

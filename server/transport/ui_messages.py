@@ -149,10 +149,10 @@ def _answered(parts: list[Message]) -> list[Message]:
 
 
 def _called(part: Message) -> Message:
-    kind, input = part["type"], part.get("input", part.get("rawInput"))
+    kind, given = part["type"], part.get("input")
     name = part.get("toolName") if kind == "dynamic-tool" else kind.removeprefix("tool-")
-    arguments = input if isinstance(input, str) else orjson.dumps(input or {}).decode()
-    function = {"name": str(name), "arguments": arguments}
+    given = part.get("rawInput", {}) if given is None else given
+    function = {"name": str(name), "arguments": orjson.dumps(given).decode()}
     return {"id": str(part.get("toolCallId")), "type": "function", "function": function}
 
 
