@@ -53,8 +53,13 @@ def _version(binary: str) -> int:
 
 async def run(script: str, *arguments: str) -> Any:
     """Run a script of this folder; return the JSON that it prints."""
+    return orjson.loads(await output(HERE / script, *arguments))
+
+
+async def output(script: Path, *arguments: str) -> bytes:
+    """Run a script; return what it prints."""
     process = await asyncio.create_subprocess_exec(
-        node(), str(HERE / script), *arguments,
+        node(), str(script), *arguments,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
@@ -65,4 +70,4 @@ async def run(script: str, *arguments: str) -> Any:
             process.kill()
             await process.wait()
     assert process.returncode == 0, err.decode()
-    return orjson.loads(out)
+    return out

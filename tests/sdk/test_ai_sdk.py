@@ -1,5 +1,8 @@
 """The real `ai` package, version 7, over both of its transports: what its chat shows."""
 
+import asyncio
+from pathlib import Path
+
 import orjson
 import pytest
 
@@ -117,3 +120,27 @@ async def test_a_tool_that_the_client_runs_goes_into_the_same_message(scenario, 
         {"role": "tool", "tool_call_id": "c1", "content": '{"hits":1}'},
     ]  # fmt: skip
     assert told["ids"] == 2
+
+
+async def test_the_example_does_what_it_says(make_node, http, package):
+    source = sources.Stepped()
+    node = await make_node({"stepped": source})
+    source.step("one ", "two ")
+    script = Path(package) / "example.mjs"
+    script.write_text((ROOT / "examples" / "ai_sdk.mjs").read_text())
+    running = asyncio.create_task(npm.output(script, node.url(""), "x"))
+    while not await _viewed(http, node):
+        await asyncio.sleep(0.02)
+    source.step("three")
+    source.finish()
+    assert await running == b"one two three\n"
+
+
+async def _viewed(http, node):
+    """Say whether both of the example's clients have come."""
+    async with http.get(node.url("/v1/sessions")) as response:
+        sids = [session["id"] for session in (await response.json())["sessions"]]
+    if not sids:
+        return False
+    async with http.get(node.url(f"/v1/sessions/{sids[0]}")) as response:
+        return (await response.json())["viewers"] == 2
