@@ -11,6 +11,7 @@ from server.events import Content, Done, Reasoning, ToolCall
 from tests import sources
 from tests.sdk import npm
 
+ROOT = Path(__file__).parents[2]
 KINDS = ["http", "ws"]
 TEXT = ["step-start", "text"]
 
@@ -87,7 +88,9 @@ async def test_there_is_nothing_to_resume(scenario, kind):
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_stop_ends_the_generation(scenario, kind):
     told = await scenario("stop", kind)
-    assert (told["session"], told["status"], told["ended"]) == ("aborted", "ready", {"isAbort": True})
+    assert (told["session"], told["status"]) == ("aborted", "ready")
+    # Over HTTP the stream has come to its end before the chat stops reading it.
+    assert told["ended"] == {"isAbort": kind == "ws"}
     text = told["messages"][1]["text"]
     assert sources.text("p", 200).startswith(text)
     assert 100 < len(text) < len(sources.text("p", 200))
