@@ -13,7 +13,7 @@ from functools import partial
 
 from aiohttp import web
 
-from server.errors import Gone, StoreUnavailable, TokenwireError
+from server.errors import Gone, StoreUnavailable
 from server.events import FinalEvent, decode_final
 from server.session.log import Log
 from server.session.node import Seat
@@ -27,7 +27,7 @@ PATIENCE = 40.0
 """Seconds a status waits for the first event: longer than an upstream is asked again, and shorter than
 proxies wait for headers. After that the headers go out, and a failure is told in the stream."""
 
-Refuse = Callable[[FinalEvent], TokenwireError | None]
+Refuse = Callable[[FinalEvent], Exception | None]
 """The error to answer with for a log that ends so before any other event; None: it is no failure."""
 
 
@@ -50,7 +50,7 @@ class Threshold:
     """The sink of a stream whose headers are not sent yet: keeps a first piece, then it is full."""
 
     def __init__(self, first: bytes) -> None:
-        self.begun = asyncio.Event()
+        self.begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._kept = [first]
         self._opened = asyncio.Event()
 
@@ -58,12 +58,13 @@ class Threshold:
         """Keep bytes."""
         if data:
             self._kept.append(data)
-            self.begun.set()
+            if not self.begun.done():
+                self.begun.set_result(None)
 
     @property
     def full(self) -> bool:
         """Whether there is something to send."""
-        return self.begun.is_set()
+        return self.begun.done()
 
     async def drain(self) -> None:
         """Wait until it was opened."""
@@ -80,7 +81,9 @@ async def stream(request: web.Request, seat: Seat, answer: Answer) -> web.Stream
     threshold = Threshold(answer.first)
     with watching(request, seat, answer.dialect, threshold, stays=answer.stays) as viewer:
         if answer.refuse is not None:
-            await _first(viewer, threshold)
+            # The first event, the end, or as long as a status may wait.
+            first = (threshold.begun, viewer.ended)
+            await asyncio.wait(first, timeout=PATIENCE, return_when="FIRST_COMPLETED")
             _check(viewer, answer.refuse)
         response, sink = await opened(request, {"Content-Type": "text/event-stream", **answer.headers})
         viewer.sink = sink
@@ -128,15 +131,6 @@ def watching(
         node.leavers.discard(leave)
         heart.leave(viewer)
         viewer.leave()
-
-
-async def _first(viewer: Viewer, threshold: Threshold) -> None:
-    """Wait for the first event, the end, or as long as a status may wait."""
-    begun = asyncio.create_task(threshold.begun.wait())
-    try:
-        await asyncio.wait((begun, viewer.ended), timeout=PATIENCE, return_when="FIRST_COMPLETED")
-    finally:
-        begun.cancel()
 
 
 def _check(viewer: Viewer, refuse: Refuse) -> None:

@@ -33,10 +33,6 @@ async def _begun(request: web.Request, seat: Seat) -> None:
     """Wait, as one who watches, for something to show or for the end."""
     threshold = Threshold(b"")
     with watching(request, seat, Raw(), threshold, stays=False) as viewer:
-        begun = asyncio.create_task(threshold.begun.wait())
-        try:
-            await asyncio.wait((begun, viewer.ended), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            begun.cancel()
-        if not threshold.begun.is_set() and viewer.ended.result() is not Ending.FINAL:
+        await asyncio.wait((threshold.begun, viewer.ended), return_when=asyncio.FIRST_COMPLETED)
+        if not threshold.begun.done() and viewer.ended.result() is not Ending.FINAL:
             raise Gone() if viewer.ended.result() is Ending.GONE else Draining()
