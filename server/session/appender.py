@@ -13,10 +13,10 @@ from server.errors import StoreUnavailable
 from server.session.answers import Flag, Shut, Turn
 from server.session.follower import Follower
 from server.session.healing import Healing, Over
+from server.session.jobs import Carrier, Note
 from server.session.lease import Lease, boottime
 from server.session.link import Command, Reply
 from server.session.log import Entry
-from server.session.pipeline import Note, Pipeline
 from server.session.store import Identity, Store, append_command, gate_command, ring_command
 
 ENTRY_BYTES = 256 * 1024
@@ -32,19 +32,20 @@ class Appender:
         who: Identity,
         follower: Follower,
         store: Store,
-        pipeline: Pipeline,
+        redis: Carrier,
         lease: Lease,
         grace: float,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self.over: asyncio.Future[Over] = self._loop.create_future()
+        self.key = who.sid
         self.lease = lease
         self.moved = asyncio.Event()
         self.backlog = 0
         self._who = who
         self._follower = follower
         self._tail = follower.tail
-        self._pipeline = pipeline
+        self._redis = redis
         self._healing = Healing(self, who, follower.tail, store, lease, grace)
         self._pending: list[bytes] = []
         self._final = False
@@ -76,7 +77,7 @@ class Appender:
         ):
             self._queued = True
             # A first token is what somebody looks at an empty page for.
-            self._pipeline.submit(self, urgent=not self._tail.log.lines)
+            self._redis.submit(self, urgent=not self._tail.log.lines)
 
     def commands(self) -> Sequence[Command]:
         """Return the next entry's append, made of all that waits; nothing while in doubt."""
@@ -165,7 +166,7 @@ class Appender:
         self._look_at = 0.0
         if self._unheard:
             self._unheard = False
-            self._pipeline.submit(Note(ring_command(self._who.sid)))
+            self._redis.submit(Note(self.key, ring_command(self.key)))
         self._see_closed()
 
     def _see_closed(self) -> bool:

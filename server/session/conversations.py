@@ -14,7 +14,7 @@ from server.errors import Busy, Gone, NotFound
 from server.session.answers import Flag, Read
 from server.session.hub import Hub
 from server.session.producers import Tasks
-from server.session.rows import NOBODY, WHOEVER, Rows
+from server.session.rows import NOBODY, WHOEVER, Rows, row_key
 from server.session.state import OnBusy, Options
 from server.session.steering import Steering
 from server.session.store import Store
@@ -36,7 +36,7 @@ class Conversations:
     async def newest(self, name: str) -> str:
         """Return the id of the newest session; raise `NotFound`."""
         sid = await self._rows.newest(name)
-        if sid is None and (seconds := self._hub.recovering_for):
+        if sid is None and (seconds := self._hub.recovering_for(row_key(name))):
             await asyncio.sleep(seconds)
             sid = await self._rows.newest(name)
         if sid is None:
@@ -62,7 +62,7 @@ class Conversations:
             raise
 
     async def _admit(self, name: str, sid: str, on_busy: OnBusy) -> int:
-        if seconds := self._hub.recovering_for:
+        if seconds := self._hub.recovering_for(row_key(name)):
             await asyncio.sleep(seconds)  # a row that Redis has lost is not an empty one
         seen = NOBODY if on_busy is OnBusy.REJECT else WHOEVER
         while (taken := await self._rows.take(name, sid, seen)).flag is not Flag.OK:
@@ -95,7 +95,7 @@ class Conversations:
                 return  # it has expired meanwhile
 
     async def _look(self, sid: str) -> Read:
-        return (await self._store.peek((sid,)))[0]
+        return await self._store.peek(sid)
 
 
 def _ended(read: Read) -> bool:

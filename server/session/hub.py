@@ -17,8 +17,8 @@ from server.session.answers import Read
 from server.session.directory import Directory
 from server.session.doorbell import Doorbell
 from server.session.follower import HEALING, Follower
+from server.session.jobs import Carrier
 from server.session.log import Entry
-from server.session.pipeline import Pipeline
 from server.session.state import Spec
 from server.session.store import Identity, Store, control_channel, log_channel
 from server.session.tail import Tail
@@ -40,7 +40,7 @@ class Hub:
         self,
         store: Store,
         directory: Directory,
-        pipeline: Pipeline,
+        redis: Carrier,
         doorbell: Doorbell,
         node: str,
         lease: float,
@@ -48,7 +48,7 @@ class Hub:
         self.followers: dict[str, Follower] = {}
         self._store = store
         self._directory = directory
-        self._pipeline = pipeline
+        self._redis = redis
         self._doorbell = doorbell
         self._node = node
         self._lease = lease
@@ -98,17 +98,13 @@ class Hub:
         """Read a session; just after Redis came back, give its producer time to write it anew."""
         while True:
             read = await self._store.read(sid)
-            if read.meta is not None or not self.recovering_for:
+            if read.meta is not None or not self.recovering_for(sid):
                 return read
             await asyncio.sleep(0.05)
 
-    @property
-    def recovering_for(self) -> float:
-        """Seconds for which what Redis has lost may still be written anew; 0 once it is settled."""
-        back = self._pipeline.reconnected_at
-        if back is None:
-            return 0.0
-        return max(0.0, back + HEALING - asyncio.get_running_loop().time())
+    def recovering_for(self, key: str) -> float:
+        """Return the seconds in which what Redis has lost of a key may still be written anew."""
+        return max(0.0, HEALING - self._redis.back_for(key))
 
     async def absent(self, sid: str) -> NotFound | Gone:
         """Return the error for a session that has no hash: never there, or there no more."""
@@ -126,7 +122,7 @@ class Hub:
         self.followers[sid] = follower
         follower.tail.absorb((Entry(epoch, 1, 1),))
         self._channels[control_channel(sid)] = sid
-        self._spawn(self._doorbell.listen(control_channel(sid)))
+        self._doorbell.subscribe(control_channel(sid))
 
     def look(self, sid: str) -> None:
         """Have a session's tail read on."""
@@ -150,7 +146,7 @@ class Hub:
 
     def _make(self, sid: str) -> Follower:
         tail = Tail(sid, self._viewers_changed)
-        return Follower(tail, self._store, self._pipeline, self._learned, self._lease + 0.5)
+        return Follower(tail, self._store, self._redis, self._learned, self._lease + 0.5)
 
     def rung(self, channel: str) -> None:
         """Hear the doorbell."""
@@ -160,9 +156,10 @@ class Hub:
             follower.ring()
 
     def follow(self, sid: str) -> None:
-        """Go on without a producer of this node: hear the log's bell too."""
-        self._channels[log_channel(sid)] = sid
-        self._spawn(self._doorbell.listen(log_channel(sid)))
+        """Go on without a producer of this node: hear the log's bell too, if the tail is still open."""
+        if sid in self.followers:
+            self._channels[log_channel(sid)] = sid
+            self._doorbell.subscribe(log_channel(sid))
 
     def _learned(self, follower: Follower) -> None:
         meta, tail = follower.meta, follower.tail

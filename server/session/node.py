@@ -14,7 +14,7 @@ from server.session.answers import Flag
 from server.session.conversations import Conversations
 from server.session.directory import Directory
 from server.session.hub import Hub
-from server.session.pipeline import Pipeline
+from server.session.jobs import Carrier
 from server.session.producers import Producers, Rules, Tasks
 from server.session.rows import Rows
 from server.session.state import Action, Options, Spec
@@ -57,7 +57,7 @@ class Node:
         store: Store,
         directory: Directory,
         hub: Hub,
-        hot: Pipeline,
+        hot: Carrier,
         rules: Rules,
         secret: bytes,
     ) -> None:
@@ -78,11 +78,9 @@ class Node:
         self._steering.producers = self._producers
         self._tasks.spawn(sweep_for_ever(store, directory, name, secret, 5 * rules.lease))
 
-    @property
-    def down_for(self) -> float:
-        """Seconds since the store could last be reached; 0 while it can."""
-        since = self._hot.down_since
-        return 0.0 if since is None else asyncio.get_running_loop().time() - since
+    def down_for(self, sid: str | None = None) -> float:
+        """Return the seconds since that session's store (or any) was last reached; 0 while it can be."""
+        return self._hot.down_for(sid)
 
     async def start(
         self,
@@ -108,7 +106,7 @@ class Node:
         async with self._conversations.place(sid, options, fresh) as created:
             who = Identity(sid, owner, self._spec(request, options, echo, created), digest)
             producer, follower = self._producers.prepare(who)
-            if early := fresh and not self.down_for:
+            if early := fresh and not self.down_for(sid):
                 producer.start(upstream, wanted)
             try:
                 epoch = await self._created(who)
@@ -209,7 +207,7 @@ class Node:
     async def sessions(self, offset: int, count: int) -> list[dict[str, Any]]:
         """Return the recent sessions, newest first, without their text."""
         sids = await self._directory.recent(offset, count)
-        reads = await self._store.peek(sids) if sids else []
+        reads = await asyncio.gather(*map(self._store.peek, sids))
         return [
             snapshot.summary(sid, read)
             for sid, read in zip(sids, reads, strict=True)

@@ -14,8 +14,8 @@ from server.session.appender import Appender
 from server.session.follower import Follower
 from server.session.healing import Over
 from server.session.hub import Hub
+from server.session.jobs import Carrier
 from server.session.lease import Lease
-from server.session.pipeline import Pipeline
 from server.session.producer import Bounds, Producer
 from server.session.store import Identity, Store
 
@@ -72,7 +72,7 @@ class Producers:
         node: str,
         store: Store,
         hub: Hub,
-        hot: Pipeline,
+        hot: Carrier,
         rules: Rules,
         tasks: Tasks,
         orphaned: Callable[[str], Awaitable[None]],

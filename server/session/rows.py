@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from server.session.answers import Flag
 from server.session.directory import TTL
-from server.session.link import Command
+from server.session.jobs import Note
 from server.session.scripts import Runner
 
 KEPT = 16
@@ -33,12 +33,12 @@ def row_key(name: str) -> str:
     return f"tw:{{c:{sha256(name.encode()).hexdigest()}}}"
 
 
-def kept(name: str | None, sid: str, start: int) -> tuple[Command, ...]:
+def kept(name: str | None, sid: str, start: int) -> tuple[Note, ...]:
     """Return what puts a session back into its conversation, if that lost it."""
     if name is None:
         return ()
     key = row_key(name)
-    return (("ZADD", key, "NX", start, sid), ("EXPIRE", key, TTL))
+    return (Note(key, ("ZADD", key, "NX", start, sid), ("EXPIRE", key, TTL)),)
 
 
 class Rows:
@@ -55,10 +55,10 @@ class Rows:
 
     async def leave(self, name: str, sid: str) -> None:
         """Give the place back to who held it before."""
-        await self._runner.ask(("ZREM", row_key(name), sid))
+        await self._runner.ask(row_key(name), ("ZREM", row_key(name), sid))
 
     async def newest(self, name: str) -> str | None:
         """Return the newest session; whoever asks keeps the row."""
         key = row_key(name)
-        sids, _ = await self._runner.ask(("ZREVRANGE", key, 0, 0), ("EXPIRE", key, TTL))
+        sids, _ = await self._runner.ask(key, ("ZREVRANGE", key, 0, 0), ("EXPIRE", key, TTL))
         return sids[0].decode() if sids else None

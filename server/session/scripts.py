@@ -14,8 +14,8 @@ from typing import Any, Final
 from redis.exceptions import NoScriptError
 
 from server.errors import StoreUnavailable
+from server.session.jobs import Carrier, Note, checked
 from server.session.link import Command
-from server.session.pipeline import Pipeline, checked
 
 PATIENCE = 2.0
 _FLAGS: Final = {
@@ -57,8 +57,8 @@ class Runner:
     What got lost or was refused is asked for again for `PATIENCE` seconds.
     """
 
-    def __init__(self, pipeline: Pipeline, scripts: dict[str, Script]) -> None:
-        self._pipeline = pipeline
+    def __init__(self, redis: Carrier, scripts: dict[str, Script]) -> None:
+        self._redis = redis
         self._scripts = scripts
 
     async def script(
@@ -66,28 +66,34 @@ class Runner:
         name: str,
         keys: Sequence[str],
         arguments: Sequence[Any],
+        *,
         after: tuple[Command, ...] = (),
+        beside: tuple[Note, ...] = (),
         patience: float = PATIENCE,
     ) -> Sequence[Any]:
-        """Run a script, and `after` it, in the same round trip, what goes beside it."""
+        """Run a script on keys of one slot and, in the same round trip, what comes `after` it.
+
+        What goes `beside` it may go elsewhere, and fail.
+        """
         script = self._scripts[name]
         tail = (len(keys), *keys, *arguments)
 
         async def run() -> Sequence[Any]:
-            replies = await self._pipeline.call(("EVALSHA", script.sha, *tail), *after)
+            for note in beside:
+                self._redis.submit(note)
+            replies = await self._redis.call(keys[0], ("EVALSHA", script.sha, *tail), *after)
             if isinstance(replies[0], NoScriptError):
-                replies = await self._pipeline.call(("EVAL", script.source, *tail), *after)
-            # What goes beside may fail in a full Redis; the script itself is what counts.
+                replies = await self._redis.call(keys[0], ("EVAL", script.source, *tail), *after)
             return checked(replies[:1])
 
         answer: Sequence[Any] = (await _again(run, patience))[0]
         return answer
 
-    async def ask(self, *commands: Command) -> Sequence[Any]:
-        """Return the replies to what may be asked twice."""
+    async def ask(self, key: str, *commands: Command) -> Sequence[Any]:
+        """Return the replies to what may be asked twice, of the slot of `key`."""
 
         async def run() -> Sequence[Any]:
-            return checked(await self._pipeline.call(*commands))
+            return checked(await self._redis.call(key, *commands))
 
         return await _again(run, PATIENCE)
 

@@ -115,7 +115,7 @@ class Steering:
         rounds = 0
         absent_since: float | None = None
         while True:
-            (read,) = await self._store.peek((sid,))
+            read = await self._store.peek(sid)
             meta, closed = read.meta, bool(read.entries) and read.entries[-1].final
             if meta is not None and meta.gone:
                 return None
@@ -156,6 +156,6 @@ class Steering:
         while loop.time() < until:
             await asyncio.sleep(self._rules.lease / 3)
             with suppress(StoreUnavailable):
-                (read,) = await self._store.peek((sid,))
+                read = await self._store.peek(sid)
                 if read.meta is None or not read.meta.gone:
                     await self.wipe(sid)

@@ -5,7 +5,7 @@ viewers by node; `tw:{sid}:n` rings when the log grew, `tw:{sid}:c` when anythin
 them is the directory of all sessions.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,9 @@ import msgspec
 from server.events import Cursor
 from server.session import answers, directory, rows
 from server.session.answers import Controlled, Flag, Read, Renewal, Turn
+from server.session.jobs import Carrier, Note, checked
 from server.session.link import Command, Reply
 from server.session.log import Entry
-from server.session.pipeline import Pipeline, checked
 from server.session.scripts import PATIENCE, Runner, Script
 from server.session.state import Gate, Spec
 
@@ -82,25 +82,23 @@ def parse_read(replies: Sequence[Reply]) -> Read:
 
 
 class Store:
-    """The store's operations, over one pipeline; raises `StoreUnavailable` when Redis fails.
+    """The store's operations; raises `StoreUnavailable` when Redis fails.
 
     Every operation is safe to repeat, so a lost reply is asked for again for `PATIENCE` seconds.
     Times in seconds, except where Redis' own clock is meant (milliseconds).
     """
 
-    def __init__(self, pipeline: Pipeline, scripts: dict[str, Script]) -> None:
-        self.runner = Runner(pipeline, scripts)
-        self._pipeline = pipeline
+    def __init__(self, redis: Carrier, scripts: dict[str, Script]) -> None:
+        self.runner = Runner(redis, scripts)
+        self._redis = redis
 
     async def create(self, who: Identity, lease: float) -> tuple[Flag, int]:
         """Start a session; return OK and its epoch, or EXISTS, CONFLICT or GONE."""
         spec = msgspec.json.encode(who.spec)
         arguments = (who.owner, _ms(lease), _ms(who.spec.ttl), spec, who.digest)
-        index: tuple[Command, ...] = (
-            *directory.started(who.sid, who.spec.created),
-            *directory.live(who.sid, who.spec.created + _ms(lease)),
-        )
-        flag, *rest = await self._script("create", who.sid, arguments, beside=index)
+        started = directory.started(who.sid, who.spec.created)
+        live = directory.live(who.sid, who.spec.created + _ms(lease))
+        flag, *rest = await self._script("create", who.sid, arguments, beside=(started, live))
         return Flag(flag.decode()), int(rest[0]) if rest else 0
 
     async def claim(self, sid: str, owner: str, final: bytes, tombstone: float) -> Flag:
@@ -112,9 +110,9 @@ class Store:
     async def renew(self, who: Identity, lease: float, now_ms: int, report: bytes = b"") -> Renewal:
         """Renew (or, with no lease, release) what `who` owns; see what Redis holds of it."""
         arguments = (who.owner, _ms(lease), _ms(who.spec.ttl), report)
-        gone: tuple[Command, ...] = (directory.ended(who.sid),)
-        index = directory.live(who.sid, now_ms + _ms(lease)) if lease else gone
-        beside = index + rows.kept(who.spec.conversation, who.sid, who.spec.created)
+        ended = directory.ended(who.sid)
+        index = directory.live(who.sid, now_ms + _ms(lease)) if lease else ended
+        beside = (index, *rows.kept(who.spec.conversation, who.sid, who.spec.created))
         reply = await self._script("renew", who.sid, arguments, beside=beside, patience=0)
         return answers.parse_renewal(reply)
 
@@ -158,35 +156,31 @@ class Store:
 
     async def ring(self, sid: str) -> None:
         """Ring the control channel."""
-        await self._pipeline.call(("PUBLISH", control_channel(sid), b""))
+        await self._redis.call(sid, ("PUBLISH", control_channel(sid), b""))
 
     async def read(self, sid: str, top: Cursor = START) -> Read:
         """Read the hash and every entry from `top` on (inclusive)."""
         entries: list[Entry] = []
         while True:
-            page = parse_read(await self.runner.ask(*read_commands(sid, top)))
+            page = parse_read(await self.runner.ask(sid, *read_commands(sid, top)))
             entries += page.entries[1 if entries else 0 :]
             if len(page.entries) < PAGE:
                 return Read(page.meta, tuple(entries))
             top = entries[-1].id
 
-    async def peek(self, sids: Iterable[str]) -> list[Read]:
-        """Read the hash and the last entry of each session, in one round trip."""
-        commands: list[Command] = [("TIME",)]
-        for sid in sids:
-            meta, log, _ = _keys(sid)
-            commands.append(("HMGET", meta, *answers.META_FIELDS))
-            commands.append(("XREVRANGE", log, "+", "-", "COUNT", 1))
-        time, *rest = await self.runner.ask(*commands)
+    async def peek(self, sid: str) -> Read:
+        """Read the hash and the last entry."""
+        meta, log, _ = _keys(sid)
+        tip = ("XREVRANGE", log, "+", "-", "COUNT", 1)
+        time, fields, last = await self.runner.ask(
+            sid, ("TIME",), ("HMGET", meta, *answers.META_FIELDS), tip
+        )
         now_ms = answers.parse_time(time)
-        return [
-            Read(answers.parse_meta(meta, now_ms), answers.parse_entries(rows))
-            for meta, rows in zip(rest[::2], rest[1::2], strict=True)
-        ]
+        return Read(answers.parse_meta(fields, now_ms), answers.parse_entries(last))
 
     async def viewers(self, sid: str) -> int:
         """Count the viewers of all nodes."""
-        time, lines = await self.runner.ask(("TIME",), ("HVALS", _keys(sid)[2]))
+        time, lines = await self.runner.ask(sid, ("TIME",), ("HVALS", _keys(sid)[2]))
         now_ms = answers.parse_time(time)
         pairs = (line.split() for line in lines)
         return sum(int(count) for count, until in pairs if int(until) > now_ms)
@@ -198,12 +192,15 @@ class Store:
         arguments: Sequence[Any],
         *,
         ring: bool = False,
-        beside: tuple[Command, ...] = (),
+        beside: tuple[Note, ...] = (),
         patience: float = PATIENCE,
     ) -> Sequence[Any]:
-        """Run a script, and with it, in the same round trip, ring and do what goes beside it."""
-        after = ((("PUBLISH", control_channel(sid), b""),) if ring else ()) + beside
-        return await self.runner.script(name, _keys(sid), arguments, after, patience)
+        """Run a script and ring, in one round trip; what goes beside it may go elsewhere, and fail."""
+        after = (("PUBLISH", control_channel(sid), b""),) if ring else ()
+        keys = _keys(sid)
+        return await self.runner.script(
+            name, keys, arguments, after=after, beside=beside, patience=patience
+        )
 
 
 def _turned(turn: Turn) -> tuple[Any, ...]:

@@ -66,6 +66,7 @@ class Sink(Protocol):
 class Readable(Protocol):
     """What a viewer needs of its tail."""
 
+    sid: str
     log: Log
 
     @property

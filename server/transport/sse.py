@@ -121,7 +121,7 @@ async def opened(request: web.Request, headers: dict[str, str]) -> tuple[web.Str
 def beat(request: web.Request, viewer: Viewer, keep_alive: bytes, degraded: bytes) -> None:
     """Give a quiet stream a sign of life, or end it: its client or Redis has been gone too long."""
     context = request.app[CONTEXT]
-    down = context.node.down_for
+    down = context.node.down_for(viewer.tail.sid)
     if request.transport is None:
         viewer.end(Ending.LOST)  # without handler_cancellation nobody else would notice
     elif down > context.grace:
