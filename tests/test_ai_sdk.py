@@ -121,6 +121,22 @@ async def test_who_comes_back_gets_the_whole_answer_again_from_any_node(pair, ht
             assert (response.status, await response.text()) == (204, "")
 
 
+async def test_any_session_can_be_read_so_from_any_event_on(pair, http):
+    sid, body = await send(http, pair[0], model="paced", tokens=4)
+    url = pair[1].url(f"/v1/sessions/{sid}/events?format=ai-sdk")
+    async with http.get(url) as response:
+        assert await response.text() == body
+    blocks = body.split("\n\n")
+    ids = [(at, block.split("\n")[0][4:]) for at, block in enumerate(blocks) if block.startswith("id: ")]
+    assert len(ids) == 5
+    for at, id in ids[:-1]:
+        async with http.get(url, headers={"Last-Event-ID": id}) as response:
+            assert await response.text() == "\n\n".join(blocks[at + 1 :])
+    for id, status in ((ids[-1][1], 204), ("1-1", 410), ("x", 400)):
+        async with http.get(url, headers={"Last-Event-ID": id}) as response:
+            assert response.status == status
+
+
 async def test_an_answer_that_is_held_is_live_even_when_it_has_ended(pair, http, stepped):
     async with http.post(pair[0].url("/api/chat"), json=chat()) as response:
         stepped.step("a")

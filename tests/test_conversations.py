@@ -6,7 +6,7 @@ from urllib.parse import quote
 import pytest
 
 from server.session.answers import Flag
-from server.session.connections import Connections
+from server.session.connections import RedisUrl
 from server.session.pipeline import Pipeline
 from server.session.rows import KEPT, NOBODY, WHOEVER, Rows, kept, row_key
 from server.session.scripts import Runner, load
@@ -16,7 +16,7 @@ from tests.clients import collect, sse, text_of
 
 @pytest.fixture
 async def runner(each_redis):
-    connections = Connections(each_redis.url)
+    connections = RedisUrl(each_redis.url).server()
     pipeline = Pipeline(connections.make, connections.ready)
     yield Runner(pipeline, load((await connections.facts()).flags))
     await pipeline.aclose()
@@ -63,8 +63,9 @@ async def test_a_row_that_was_lost_is_put_back_and_never_over_a_newer_one(rows, 
     second = await rows.take("c", "b", WHOEVER)
     client = each_redis.client()
     client.flushall()
-    await runner.ask(*kept("c", "b", second.start))
-    await runner.ask(*kept("c", "a", first.start))
+    for sid, start in (("b", second.start), ("a", first.start)):
+        (note,) = kept("c", sid, start)
+        await runner.ask(note.key, *note.commands())
     assert await rows.newest("c") == "b"
     assert client.ttl(row_key("c")) > 0
     assert kept(None, "a", 1) == ()

@@ -12,7 +12,7 @@ from aiohttp import web
 from server.errors import BadJson, Gone, NotFound
 from server.session.node import Node, Seat
 from server.session.state import Action
-from server.transport import bodies, parts
+from server.transport import api, bodies, parts
 from server.transport.api import answer, routes
 from server.transport.context import CONTEXT
 from server.transport.conversations import name_from
@@ -51,11 +51,26 @@ def dialect_of(node: Node, seat: Seat, numbered: bool = False) -> AiSdk:
     return AiSdk(echo.get("message_id", seat.tail.sid), numbered)
 
 
-async def _replay(request: web.Request, seat: Seat) -> web.StreamResponse:
+async def _stream(request: web.Request, seat: Seat, *, whole: bool = True) -> web.StreamResponse:
     dialect = dialect_of(request.app[CONTEXT].node, seat)
-    opening = b"".join(sse(place, part, None) for place, part in enumerate(dialect.begin()[1]))
+    begun = dialect.begin()[1] if whole else ()
+    opening = b"".join(sse(place, part, None) for place, part in enumerate(begun))
     headers = _HEADERS | {"X-Session-Id": seat.tail.sid}
     return await parts.stream(request, seat, Answer(dialect, headers, opening))
+
+
+async def _go_on(request: web.Request) -> web.StreamResponse:
+    """Stream any session in the chat's chunks, from the client's cursor on."""
+    after, node = bodies.cursor_from(request), request.app[CONTEXT].node
+    seat = await node.seat(api.sid_from(request), after)
+    if seat.reset is not None:
+        raise Gone("The log does not hold that event any more: read it from the start.")
+    if seat.at_end:
+        return web.Response(status=204)
+    return await _stream(request, seat, whole=after is None)
+
+
+api.FORMATS["ai-sdk"] = _go_on
 
 
 @routes.post("/api/chat")
@@ -63,7 +78,7 @@ async def send(request: web.Request) -> web.StreamResponse:
     """Start an answer, and stream it."""
     chat = await bodies.json_body(request)
     key = request.headers.get("Idempotency-Key")
-    return await _replay(request, await begin(request.app[CONTEXT].node, chat, key))
+    return await _stream(request, await begin(request.app[CONTEXT].node, chat, key))
 
 
 @routes.get("/api/chat/{name:[^/]+}/stream")
@@ -72,7 +87,7 @@ async def reconnect(request: web.Request) -> web.StreamResponse:
     seat = await last(request.app[CONTEXT].node, name_from(request))
     if seat is None or not live(seat):
         return web.Response(status=204)
-    return await _replay(request, seat)
+    return await _stream(request, seat)
 
 
 @routes.post("/api/chat/{name:[^/]+}/stop")
