@@ -12,6 +12,7 @@ from server.session.rows import KEPT, NOBODY, WHOEVER, Rows, kept, row_key
 from server.session.scripts import Runner, load
 from tests import sources
 from tests.clients import collect, sse, text_of
+from tests.redis_groups import RedisCluster
 
 
 @pytest.fixture
@@ -237,3 +238,22 @@ async def test_a_conversation_survives_a_redis_that_lost_it(make_node, http, own
     assert (await prompt(http, node))[0] == 409
     stepped.finish()
     assert text_of(await collect(sse(http, node, sid))) == "a"
+
+
+async def test_on_a_cluster_a_conversation_has_a_slot_of_its_own(make_node, http, tmp_path):
+    cluster = RedisCluster(tmp_path, replicas=0)
+    try:
+        upstreams = {"paced": sources.paced}
+        nodes = [await make_node(upstreams, redis_url=cluster.url) for _ in range(2)]
+        for name in ("a", "b", "c", "d"):
+            slow = {"tokens": 500, "rate": 50}
+            answers = await asyncio.gather(*(prompt(http, nodes[n % 2], name, **slow) for n in range(6)))
+            assert sorted(status for status, _ in answers) == [201] + [409] * 5
+            (sid,) = [body["id"] for status, body in answers if status == 201]
+            assert (await call(http, nodes[1], "GET", name))[1]["id"] == sid
+            newer = (await prompt(http, nodes[0], name, on_busy="abort_previous", **slow))[1]["id"]
+            assert (await collect(sse(http, nodes[1], sid)))[-1]["type"] == "aborted"
+            told = (await call(http, nodes[1], "POST", f"{name}/abort"))[1]
+            assert (told["session"], told["status"]) == (newer, "aborted")
+    finally:
+        cluster.end()
