@@ -63,6 +63,11 @@ async def stop(http, node, name="c", **body):
         return await response.json()
 
 
+async def session(http, node, name="c"):
+    async with http.get(node.url(f"/v1/conversations/{name}")) as response:
+        return await response.json()
+
+
 class Reader:
     """A stream in progress: blocks as they come."""
 
@@ -145,7 +150,8 @@ async def test_an_answer_that_is_held_is_live_even_when_it_has_ended(pair, http,
             assert (await paused.json())["paused"]
         stepped.step("b")
         stepped.finish()
-        await stepped.closed.wait()
+        while (await session(http, pair[0]))["status"] == "running":
+            await asyncio.sleep(0.01)
         async with http.get(pair[0].url("/api/chat/c/stream")) as again:
             assert again.status == 200
             reader = await Reader(again).until('"delta":"a"')

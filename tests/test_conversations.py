@@ -5,11 +5,14 @@ from urllib.parse import quote
 
 import pytest
 
+from server.errors import StoreUnavailable
 from server.session.answers import Flag
 from server.session.connections import RedisUrl
+from server.session.hub import Hub
 from server.session.pipeline import Pipeline
 from server.session.rows import KEPT, NOBODY, WHOEVER, Rows, kept, row_key
 from server.session.scripts import Runner, load
+from server.session.state import OnBusy, Options
 from tests import sources
 from tests.clients import collect, sse, text_of
 from tests.redis_groups import RedisCluster
@@ -209,6 +212,32 @@ async def test_a_start_that_fails_leaves_the_conversation_as_it_was(pair, http):
     status, body = await prompt(http, pair[0], model="nobody-has-this")
     assert (status, body["error"]["code"]) == (404, "unknown_model")
     assert (await call(http, pair[1], "GET", "c"))[1]["id"] == before
+    options = Options(conversation="c", on_busy=OnBusy.PARALLEL)
+    with pytest.raises(StoreUnavailable):
+        async with pair[0].node._conversations.place("n" * 32, options, fresh=True):
+            assert await pair[1].node.conversation("c") == "n" * 32
+            raise StoreUnavailable
+    async with asyncio.timeout(10):
+        while await pair[1].node.conversation("c") != before:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_row_that_may_still_be_put_back_is_not_empty(
+    pair, http, stepped, redis_server, monkeypatch
+):
+    sid = (await prompt(http, pair[0]))[1]["id"]
+    client = redis_server.client()
+    row = client.zrange(row_key("c"), 0, -1, withscores=True)
+    client.delete(row_key("c"))
+    monkeypatch.setattr(Hub, "recovering_for", lambda hub, key: 0.5 * (key == row_key("c")))
+    second = asyncio.create_task(prompt(http, pair[1]))
+    await asyncio.sleep(0.1)
+    client.zadd(row_key("c"), dict(row))
+    client.expire(row_key("c"), 60)
+    client.close()
+    assert (await second)[0] == 409
+    assert (await call(http, pair[1], "GET", "c"))[1]["id"] == sid
+    stepped.finish()
 
 
 async def test_the_same_idempotency_key_is_the_same_session_of_a_busy_conversation(pair, http, stepped):
