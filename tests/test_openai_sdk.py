@@ -10,6 +10,7 @@ import openai
 import pytest
 from aiohttp import web
 
+from server.transport import parts
 from tests import processes
 from tests.fake_upstream import expected_text, fake_app, stats_of
 
@@ -181,11 +182,20 @@ async def test_a_refusal_keeps_its_status_and_kind(client, status, call):
 
 
 @pytest.mark.parametrize(
-    "body", [{"n": 2}, {"stream_options": 1}, {"messages": []}, {"session": {"ttl": "x"}}]
+    ("body", "headers"),
+    [
+        ({"n": 2}, None),
+        ({"stream": "yes"}, None),
+        ({"stream_options": 1}, None),
+        ({"messages": []}, None),
+        ({"session": {"ttl": "x"}}, None),
+        ({}, {"X-Conversation-Id": "c" * 201}),
+        ({}, {"Idempotency-Key": "k" * 256}),
+    ],
 )
-async def test_a_bad_request_is_told_so(client, body):
+async def test_a_bad_request_is_told_so(client, body, headers):
     with pytest.raises(openai.BadRequestError) as caught:
-        await client.chat.completions.create(model="m", messages=HI, stream=True, extra_body=body)
+        await chat(client, headers=headers, **body)
     assert (caught.value.type, caught.value.param) == ("invalid_request_error", None)
 
 
@@ -225,6 +235,18 @@ async def test_the_client_asks_again_by_itself_and_a_key_makes_that_safe(pair, f
         with pytest.raises(openai.ConflictError):
             await chat(client, stream=False, headers=key, **body | {"tokens": 6})
     assert fake[1]["requests"] == 2
+
+
+async def test_a_key_whose_run_was_left_is_good_for_a_new_one(client, fake):
+    key = {"Idempotency-Key": "k"}
+    body = {"seed": "a", "tokens": 30, "rate": 100}
+    stream = await chat(client, headers=key, **body)
+    left = await anext(stream)
+    await stream.close()
+    assert (await closed(fake[1], "a"))["closed_by_peer"]
+    chunks = [chunk async for chunk in await chat(client, headers=key, **body)]
+    assert said(chunks) == expected_text("a", 30)
+    assert left.id not in {chunk.id for chunk in chunks}
 
 
 async def test_closing_the_stream_closes_the_model_servers_connection(client, fake):
@@ -281,11 +303,55 @@ async def test_with_a_conversation_it_runs_on_and_is_resumed_by_the_last_event_i
         assert (response.status, (await response.json())["error"]["code"]) == (410, "gone")
 
 
+async def test_a_status_waits_for_the_first_token_but_not_for_ever(client, monkeypatch):
+    monkeypatch.setattr(parts, "PATIENCE", 0.05)
+    before = time.monotonic()
+    stream = await chat(client, seed="a", tokens=3, first_after=0.5)
+    assert time.monotonic() - before < 0.4
+    assert said([chunk async for chunk in stream]) == expected_text("a", 3)
+    with pytest.raises(openai.APIError) as caught:
+        await anext(await chat(client, script="truncated", tokens=0, first_after=0.2))
+    assert caught.value.code == "upstream_truncated"
+
+
+async def test_a_pause_holds_every_kind_of_answer(client, pair, http):
+    body = {"seed": "a", "tokens": 40, "rate": 200}
+    stream = await chat(client, **body)
+    chunks = [await anext(stream) for _ in range(5)]
+    session = pair[1].url(f"/v1/sessions/{chunks[0].id.removeprefix('chatcmpl-')}")
+    async with http.post(f"{session}/pause") as response:
+        gate = (await response.json())["gate"]
+    while len(chunks) < gate:
+        chunks.append(await anext(stream))
+    more = asyncio.ensure_future(anext(stream))
+    while True:
+        async with http.get(session) as response:
+            if (await response.json())["status"] == "done":
+                break
+    assert not more.done()
+    async with http.post(f"{session}/resume"):
+        chunks += [await more, *[chunk async for chunk in stream]]
+    assert said(chunks) == expected_text("a", 40)
+
+
 @pytest.fixture
-async def one_process(redis_server):
-    node = await processes.serve(redis_server.url, model="demo", linger=1, drain=0, lease=1)
+async def one_process(redis_server, request):
+    drain = getattr(request, "param", 0)
+    node = await processes.serve(redis_server.url, model="demo", linger=1, drain=drain, lease=1)
     yield node
     await node.end()
+
+
+@pytest.mark.parametrize("one_process", [10], indirect=True)
+async def test_a_draining_node_lets_an_answer_end(one_process):
+    async with client_of(one_process) as client:
+        chunks = []
+        async for chunk in await chat(client, model="demo", tokens=100, rate=100):
+            chunks.append(chunk)
+            if len(chunks) == 10:
+                one_process.signal(signal.SIGTERM)
+    assert chunks[-1].choices[0].finish_reason == "stop"
+    assert len(chunks) == 101
 
 
 @pytest.mark.parametrize("way", ["kill", "shutdown"])
@@ -379,8 +445,9 @@ async def test_a_streamed_one_goes_on_after_any_event_on_another_node(client, pa
         assert whole[-1].response.output_text == expected_text("a", 40)
         last = await other.responses.retrieve(sid, stream=True, starting_after=len(whole) - 1)
         assert [event async for event in last] == []
-        with pytest.raises(openai.BadRequestError):
-            await other.responses.retrieve(sid, stream=True, starting_after=len(whole))
+        for beyond in (len(whole), "x"):
+            with pytest.raises(openai.BadRequestError):
+                await other.responses.retrieve(sid, stream=True, starting_after=beyond)
 
 
 async def test_a_response_is_cancelled_from_any_node_and_then_deleted(client, pair, fake):
