@@ -32,7 +32,7 @@ from server.settings import Settings
 from server.transport import api, guard
 from server.transport.context import CONTEXT, Context
 from server.transport.heart import Heart
-from server.upstream import Models, Route, Source, pulled
+from server.upstream import Models, Route, Source, Takeover, pulled
 from server.upstream.demo import demo
 from server.upstream.openai import OpenAI, Server
 
@@ -119,12 +119,13 @@ def rules(settings: Settings) -> Rules:
 def _models(settings: Settings, client: OpenAI, upstreams: Mapping[str, Source]) -> Models:
     routes = {"demo": Route(pulled(demo()))}
     for name, route in settings.models.items():
+        takeover = Takeover(route.takeover)
         if route.upstream == "demo":
-            routes[name] = Route(pulled(demo()))
+            routes[name] = Route(pulled(demo()), takeover=takeover)
             continue
         key = os.environ.get(route.api_key_env) if route.api_key_env else settings.api_key
         server = Server(route.base_url or settings.upstream or "", key)
-        routes[name] = Route(client.upstream(server), route.model)
+        routes[name] = Route(client.upstream(server), route.model, takeover)
     routes |= {name: Route(pulled(source)) for name, source in upstreams.items()}
     fallback = listing = None
     if settings.upstream:

@@ -47,10 +47,13 @@ class ModelRoute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the tokens of one model come from.
 
     `base_url` is by default the setting `upstream`, `model` (the name that the upstream knows) the
-    table's own name; the key is in the variable `api_key_env`, by default it is `api_key`.
+    table's own name; the key is in the variable `api_key_env`, by default it is `api_key`. `takeover`
+    says what becomes of an answer whose node died: its end, its rest (by an upstream that knows
+    `continue_final_message`) or another one. For the latter two, prompts are kept in Redis.
     """
 
     upstream: Literal["openai", "demo"] = "openai"
+    takeover: Literal["error", "continue", "restart"] = "error"
     base_url: Text | None = None
     api_key_env: Text | None = None
     model: Text | None = None
@@ -87,7 +90,7 @@ class Settings:
     ] = None
     models: Annotated[
         Mapping[str, ModelRoute],
-        Setting("tables [models.NAME] of upstream, base_url, api_key_env, model", text=False),
+        Setting("tables [models.NAME] of upstream, base_url, api_key_env, model, takeover", text=False),
     ] = field(default_factory=dict)
     allow_origin: Annotated[
         tuple[str, ...], Setting("foreign origin of a page to let in", check=urls.origins)

@@ -8,7 +8,7 @@ import pytest
 from server.errors import StoreUnavailable
 from server.session.answers import Flag
 from server.session.connections import RedisUrl
-from server.session.hub import Hub
+from server.session.follower import HEALING
 from server.session.pipeline import Pipeline
 from server.session.rows import KEPT, NOBODY, WHOEVER, Rows, kept, row_key
 from server.session.scripts import Runner, load
@@ -229,7 +229,7 @@ async def test_a_row_that_may_still_be_put_back_is_not_empty(
     client = redis_server.client()
     row = client.zrange(row_key("c"), 0, -1, withscores=True)
     client.delete(row_key("c"))
-    monkeypatch.setattr(Hub, "recovering_for", lambda hub, key: 0.5 * (key == row_key("c")))
+    monkeypatch.setattr(Rows, "back_for", lambda rows, name: HEALING - 0.5)
     second = asyncio.create_task(prompt(http, pair[1]))
     await asyncio.sleep(0.1)
     client.zadd(row_key("c"), dict(row))

@@ -11,13 +11,14 @@ from redis.exceptions import OutOfMemoryError
 
 from server.errors import StoreUnavailable
 from server.session.answers import Flag, Shut, Turn
+from server.session.commands import append_command, gate_command, ring_command
 from server.session.follower import Follower
 from server.session.healing import Healing, Over
 from server.session.jobs import Carrier, Note
 from server.session.lease import Lease, boottime
 from server.session.link import Command, Reply
 from server.session.log import Entry
-from server.session.store import Identity, Store, append_command, gate_command, ring_command
+from server.session.store import Identity, Store
 
 ENTRY_BYTES = 256 * 1024
 LOOK = 0.09
@@ -25,7 +26,10 @@ LOOK = 0.09
 
 
 class Appender:
-    """A session's writer; `over` resolves when it may write no more, `moved` is set on progress."""
+    """A session's writer; `over` resolves when it may write no more, `moved` is set on progress.
+
+    An `heir` appends by a script: it costs more, and is safe where an epoch was handed on.
+    """
 
     def __init__(
         self,
@@ -35,6 +39,7 @@ class Appender:
         redis: Carrier,
         lease: Lease,
         grace: float,
+        heir: bool,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self.over: asyncio.Future[Over] = self._loop.create_future()
@@ -43,6 +48,8 @@ class Appender:
         self.moved = asyncio.Event()
         self.backlog = 0
         self._who = who
+        self._heir = heir
+        self._store = store
         self._follower = follower
         self._tail = follower.tail
         self._redis = redis
@@ -87,7 +94,12 @@ class Appender:
         if self.flight is None:
             self.flight = self._load()
         self.airborne = True
-        return self._with_looks(append_command(self._who.sid, self.flight), self.flight.final)
+        return self._with_looks(self._append(self.flight), self.flight.final)
+
+    def _append(self, entry: Entry) -> Command:
+        if self._heir:
+            return self._store.extend_command(self._who, self._tail.log, entry)
+        return append_command(self.key, entry)
 
     def _with_looks(self, append: Command, final: bool) -> Sequence[Command]:
         """Ring while another node listens; else, and at the gate, look now and then."""

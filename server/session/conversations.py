@@ -12,9 +12,9 @@ from contextlib import asynccontextmanager
 
 from server.errors import Busy, Gone, NotFound
 from server.session.answers import Flag, Read
-from server.session.hub import Hub
+from server.session.follower import HEALING
 from server.session.producers import Tasks
-from server.session.rows import NOBODY, WHOEVER, Rows, row_key
+from server.session.rows import NOBODY, WHOEVER, Rows
 from server.session.state import OnBusy, Options
 from server.session.steering import Steering
 from server.session.store import Store
@@ -26,19 +26,15 @@ _LOOK = 0.02
 class Conversations:
     """What a node does for conversations."""
 
-    def __init__(self, rows: Rows, store: Store, hub: Hub, steering: Steering, tasks: Tasks) -> None:
+    def __init__(self, rows: Rows, store: Store, steering: Steering, tasks: Tasks) -> None:
         self._rows = rows
         self._store = store
-        self._hub = hub
         self._steering = steering
         self._tasks = tasks
 
     async def newest(self, name: str) -> str:
         """Return the id of the newest session; raise `NotFound`."""
-        sid = await self._rows.newest(name)
-        if sid is None and (seconds := self._hub.recovering_for(row_key(name))):
-            await asyncio.sleep(seconds)
-            sid = await self._rows.newest(name)
+        sid = await self._rows.newest(name) or await self._healed(name)
         if sid is None:
             raise NotFound("There is no such conversation.")
         return sid
@@ -62,8 +58,7 @@ class Conversations:
             raise
 
     async def _admit(self, name: str, sid: str, on_busy: OnBusy) -> int:
-        if seconds := self._hub.recovering_for(row_key(name)):
-            await asyncio.sleep(seconds)  # a row that Redis has lost is not an empty one
+        await self._healed(name)
         seen = NOBODY if on_busy is OnBusy.REJECT else WHOEVER
         while (taken := await self._rows.take(name, sid, seen)).flag is not Flag.OK:
             await self._let_pass(taken.other, taken.age)
@@ -72,9 +67,17 @@ class Conversations:
             await self._abort(taken.other, taken.age)
         return taken.start
 
+    async def _healed(self, name: str) -> str | None:
+        """Return the newest session once nobody will put back any more what Redis has lost of the row."""
+        left = HEALING - self._rows.back_for(name)
+        if left <= 0:
+            return None
+        await asyncio.sleep(left)
+        return await self._rows.newest(name)
+
     async def _let_pass(self, sid: str, age: float) -> None:
         read = await self._look(sid)
-        if read.meta is None and age >= RESERVED:
+        if read.meta is None and self._lapsed(sid, age):
             await self._steering.wipe(sid)
         elif read.meta is None or not (read.meta.gone or _ended(read)):
             raise Busy()
@@ -82,9 +85,9 @@ class Conversations:
     async def _abort(self, sid: str, age: float) -> None:
         """End who was the newest; one that is about to start is waited for."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + RESERVED - age
+        since = loop.time() - age
         while (read := await self._look(sid)).meta is None:
-            if loop.time() >= until:
+            if self._lapsed(sid, loop.time() - since):
                 await self._steering.wipe(sid)
                 return
             await asyncio.sleep(_LOOK)
@@ -93,6 +96,10 @@ class Conversations:
                 await self._steering.end(sid)
             except (Gone, NotFound):
                 return  # it has expired meanwhile
+
+    def _lapsed(self, sid: str, age: float) -> bool:
+        """Say whether a session that is not there has neither still to start nor to be healed."""
+        return age >= RESERVED and self._store.runner.back_for(sid) > HEALING
 
     async def _look(self, sid: str) -> Read:
         return await self._store.peek(sid)

@@ -52,9 +52,10 @@ class Lease:
         return renewal
 
     async def release(self) -> None:
-        """Give the lease back, so that nobody waits for it to lapse."""
+        """Give the lease back, so that nobody waits for it to lapse; a renewal after that is the same."""
+        self.seconds = 0.0
         try:
-            await self._store.renew(self._who, 0.0, self._wall_ms(), self.report)
+            await self.renew()
         except StoreUnavailable:
             log.info("a lease is left to lapse")
 

@@ -13,6 +13,7 @@ from server.session import snapshot
 from server.session.answers import Flag
 from server.session.conversations import Conversations
 from server.session.directory import Directory
+from server.session.heirs import Heirs
 from server.session.hub import Hub
 from server.session.jobs import Carrier
 from server.session.producers import Producers, Rules, Tasks
@@ -23,7 +24,7 @@ from server.session.store import Identity, Store
 from server.session.sweeper import sweep_for_ever
 from server.session.tail import Tail
 from server.session.viewer import Dialect, Sink, Viewer
-from server.upstream import Models, Request
+from server.upstream import Models, Request, Takeover
 
 CATCH_UP = 2.0
 SPREAD = 2.0
@@ -73,10 +74,12 @@ class Node:
         self._rules = rules
         self._tasks = Tasks()
         self._steering = Steering(store, hub, rules, self._tasks)
-        self._conversations = Conversations(Rows(store.runner), store, hub, self._steering, self._tasks)
+        self._conversations = Conversations(Rows(store.runner), store, self._steering, self._tasks)
         self._producers = Producers(name, store, hub, hot, rules, self._tasks, self._steering.orphaned)
         self._steering.producers = self._producers
-        self._tasks.spawn(sweep_for_ever(store, directory, name, secret, 5 * rules.lease))
+        heirs = Heirs(name, models, store, self._producers, 5 * rules.lease)
+        hub.succeed = heirs.succeed
+        self._tasks.spawn(sweep_for_ever(heirs, directory, secret))
 
     def down_for(self, sid: str | None = None) -> float:
         """Return the seconds since that session's store (or any) was last reached; 0 while it can be."""
@@ -133,7 +136,7 @@ class Node:
     def _spec(
         self, request: Request, options: Options, echo: dict[str, Any] | None, created: int
     ) -> Spec:
-        rules = self._rules
+        rules, takeover = self._rules, self.models.takeover(request.model)
         return Spec(
             model=request.model,
             created=created,
@@ -143,6 +146,8 @@ class Node:
             hold_limit=_chosen(options.hold_limit, rules.hold_limit),
             pause_ttl=_chosen(options.pause_ttl, rules.pause_ttl),
             echo=echo,
+            takeover=takeover,
+            request=None if takeover is Takeover.ERROR else request,
         )
 
     def spec(self, seat: Seat) -> Spec:

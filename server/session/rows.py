@@ -53,6 +53,10 @@ class Rows:
         flag, start, other, age = await self._runner.script("take", (row_key(name),), arguments)
         return Taken(Flag(flag.decode()), int(start), other.decode(), int(age) / 1000)
 
+    def back_for(self, name: str) -> float:
+        """Return the seconds since the Redis of the row came back; for ever if it has not been away."""
+        return self._runner.back_for(row_key(name))
+
     async def leave(self, name: str, sid: str) -> None:
         """Give the place back to who held it before."""
         await self._runner.ask(row_key(name), ("ZREM", row_key(name), sid))

@@ -21,6 +21,8 @@ PATIENCE = 2.0
 _FLAGS: Final = {
     "create": "",
     "claim": "allow-oom",
+    "inherit": "",
+    "extend": "",
     "renew": "allow-oom",
     "control": "allow-oom",
     "regate": "allow-oom",
@@ -88,6 +90,10 @@ class Runner:
 
         answer: Sequence[Any] = (await _again(run, patience))[0]
         return answer
+
+    def back_for(self, key: str) -> float:
+        """Return the seconds since the Redis of `key` came back; for ever if it has not been away."""
+        return self._redis.back_for(key)
 
     async def ask(self, key: str, *commands: Command) -> Sequence[Any]:
         """Return the replies to what may be asked twice, of the slot of `key`."""

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, NamedTuple
 import msgspec
 
 from server.events import Aborted, Done, Error, FinalEvent
+from server.upstream import Request, Takeover
 
 
 class Status(StrEnum):
@@ -105,10 +106,11 @@ class OnBusy(StrEnum):
     PARALLEL = "parallel"
 
 
-class Spec(msgspec.Struct, frozen=True):
+class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is fixed when a session starts; times in seconds, `created` in Unix milliseconds.
 
-    `echo` is what a foreign dialect keeps to say the same on every node.
+    `request` is kept only for an heir; `echo` is what a foreign dialect keeps, to say the same on
+    every node.
     """
 
     model: str
@@ -118,6 +120,8 @@ class Spec(msgspec.Struct, frozen=True):
     orphan_ttl: float | None
     hold_limit: int
     pause_ttl: float
+    takeover: Takeover = Takeover.ERROR
+    request: Request | None = None
     echo: dict[str, Any] | None = None
 
 

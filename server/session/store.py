@@ -1,9 +1,4 @@
-"""Redis, the one store: the only place that knows a key's name.
-
-All keys of a session share one slot: `tw:{sid}:m` its hash, `tw:{sid}:l` its log, `tw:{sid}:v` its
-viewers by node; `tw:{sid}:n` rings when the log grew, `tw:{sid}:c` when anything else changed. Beside
-them is the directory of all sessions.
-"""
+"""Redis, the one store: what changes a session, each a script, and what is read of it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,13 +9,13 @@ import msgspec
 from server.events import Cursor
 from server.session import answers, directory, rows
 from server.session.answers import Controlled, Flag, Read, Renewal, Turn
-from server.session.jobs import Carrier, Note, checked
-from server.session.link import Command, Reply
-from server.session.log import Entry
+from server.session.commands import PAGE, control_channel, keys_of, parse_read, read_commands
+from server.session.jobs import Carrier, Note
+from server.session.link import Command
+from server.session.log import Entry, Log
 from server.session.scripts import PATIENCE, Runner, Script
 from server.session.state import Gate, Spec
 
-PAGE = 2000
 START = Cursor(0, 0)
 
 
@@ -34,53 +29,6 @@ class Identity:
     digest: str
 
 
-def log_channel(sid: str) -> str:
-    """Return the channel that rings when the log grew."""
-    return f"tw:{{{sid}}}:n"
-
-
-def control_channel(sid: str) -> str:
-    """Return the channel that rings when anything but the log changed."""
-    return f"tw:{{{sid}}}:c"
-
-
-def _keys(sid: str) -> tuple[str, str, str]:
-    return f"tw:{{{sid}}}:m", f"tw:{{{sid}}}:l", f"tw:{{{sid}}}:v"
-
-
-def append_command(sid: str, entry: Entry) -> Command:
-    """Return the hot path: append, under the id that is the fence."""
-    return ("XADD", f"tw:{{{sid}}}:l", "NOMKSTREAM", f"{entry.epoch}-{entry.last}", *entry.fields())
-
-
-def ring_command(sid: str) -> Command:
-    """Return the bell that says that the log grew; answered with how many heard it."""
-    return ("PUBLISH", log_channel(sid), b"")
-
-
-def gate_command(sid: str) -> Command:
-    """Return the look whether the gate is shut."""
-    return ("HGET", f"tw:{{{sid}}}:m", "gate")
-
-
-def read_commands(sid: str, top: Cursor, count: int = PAGE) -> Sequence[Command]:
-    """Return a read from entry `top` (inclusive, so that a rolled-back log shows) on."""
-    meta, log, _ = _keys(sid)
-    start = str(top) if top.epoch else "-"
-    return (
-        ("TIME",),
-        ("XRANGE", log, start, "+", "COUNT", count),
-        # After the log: an event appended behind a pause must not be read without its gate.
-        ("HMGET", meta, *answers.META_FIELDS),
-    )
-
-
-def parse_read(replies: Sequence[Reply]) -> Read:
-    """Read what `read_commands` got; raise `StoreUnavailable` if Redis refused."""
-    time, rows, meta = checked(replies)
-    return Read(answers.parse_meta(meta, answers.parse_time(time)), answers.parse_entries(rows))
-
-
 class Store:
     """The store's operations; raises `StoreUnavailable` when Redis fails.
 
@@ -91,6 +39,7 @@ class Store:
     def __init__(self, redis: Carrier, scripts: dict[str, Script]) -> None:
         self.runner = Runner(redis, scripts)
         self._redis = redis
+        self._scripts = scripts
 
     async def create(self, who: Identity, lease: float) -> tuple[Flag, int]:
         """Start a session; return OK and its epoch, or EXISTS, CONFLICT or GONE."""
@@ -106,6 +55,18 @@ class Store:
         arguments = (owner, final, _ms(tombstone))
         flag, *_ = await self._script("claim", sid, arguments, ring=True)
         return Flag(flag.decode())
+
+    async def inherit(self, who: Identity, lease: float, anew: bool, heirs: int) -> tuple[Flag, int]:
+        """Take over a session whose lease has lapsed: OK and the epoch, HELD, CLOSED, SPENT or GONE."""
+        arguments = (who.owner, _ms(lease), _ms(who.spec.ttl), int(anew), heirs)
+        flag, *rest = await self._script("inherit", who.sid, arguments, ring=True)
+        return Flag(flag.decode()), int(rest[0]) if flag == b"OK" else 0
+
+    def extend_command(self, who: Identity, log: Log, entry: Entry) -> Command:
+        """Return an heir's append, behind the very log that it knows."""
+        known = (who.owner, str(log.top), len(log.entries), f"{entry.epoch}-{entry.last}")
+        script = self._scripts["extend"].source
+        return ("EVAL", script, 2, *keys_of(who.sid)[:2], *known, *entry.fields())
 
     async def renew(self, who: Identity, lease: float, now_ms: int, report: bytes = b"") -> Renewal:
         """Renew (or, with no lease, release) what `who` owns; see what Redis holds of it."""
@@ -170,7 +131,7 @@ class Store:
 
     async def peek(self, sid: str) -> Read:
         """Read the hash and the last entry."""
-        meta, log, _ = _keys(sid)
+        meta, log, _ = keys_of(sid)
         tip = ("XREVRANGE", log, "+", "-", "COUNT", 1)
         time, fields, last = await self.runner.ask(
             sid, ("TIME",), ("HMGET", meta, *answers.META_FIELDS), tip
@@ -180,7 +141,7 @@ class Store:
 
     async def viewers(self, sid: str) -> int:
         """Count the viewers of all nodes."""
-        time, lines = await self.runner.ask(sid, ("TIME",), ("HVALS", _keys(sid)[2]))
+        time, lines = await self.runner.ask(sid, ("TIME",), ("HVALS", keys_of(sid)[2]))
         now_ms = answers.parse_time(time)
         pairs = (line.split() for line in lines)
         return sum(int(count) for count, until in pairs if int(until) > now_ms)
@@ -197,7 +158,7 @@ class Store:
     ) -> Sequence[Any]:
         """Run a script and ring, in one round trip; what goes beside it may go elsewhere, and fail."""
         after = (("PUBLISH", control_channel(sid), b""),) if ring else ()
-        keys = _keys(sid)
+        keys = keys_of(sid)
         return await self.runner.script(
             name, keys, arguments, after=after, beside=beside, patience=patience
         )

@@ -13,7 +13,7 @@ Fault = Callable[[Cluster], Awaitable[None]]
 
 
 def _node(cluster: Cluster) -> NodeProcess:
-    return cluster.dice.choice(cluster.nodes)
+    return cluster.dice.choice(cluster.mortal)
 
 
 async def kill_node(cluster: Cluster) -> None:

@@ -210,6 +210,19 @@ def epochs_rise(session: Session) -> Iterator[str]:
                 epoch = max(epoch, now)
 
 
+@rule("I8b")
+def nothing_unlogged(session: Session) -> Iterator[str]:
+    """Whoever read to the end, and was told of no reset, read what the log holds."""
+    if session.log is None:
+        return
+    held = {(epoch, seq) for seq, (epoch, _) in enumerate(session.lines, 1)}
+    for client, records in session.clients.items():
+        seen = [r for r in _since_reset(records) if r["kind"] == "event"]
+        if seen and kind_of(seen[-1]["line"]) in FINALS:
+            lost = [r["id"] for r in seen if cursor(r["id"]) not in held]
+            yield f"{client} read {lost[:3]}, which the log has not" if lost else ""
+
+
 @rule("I9")
 def fences_rise(session: Session) -> Iterator[str]:
     """In the log no entry has a lower epoch than the one before it."""
