@@ -9,8 +9,12 @@ from pathlib import Path
 
 from aiohttp import web
 
+import server.transport.ai_sdk
+import server.transport.ai_sdk_socket
+import server.transport.conversations
 import server.transport.health
 import server.transport.openai
+import server.transport.raw
 import server.transport.responses
 import server.transport.ws  # noqa: F401 - their routes join api's
 from server.errors import StoreUnavailable

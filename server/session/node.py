@@ -3,7 +3,6 @@
 import asyncio
 import random
 import secrets
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +11,13 @@ from server.errors import Conflict, Draining, Gone
 from server.events import Cursor
 from server.session import snapshot
 from server.session.answers import Flag
+from server.session.conversations import Conversations
 from server.session.directory import Directory
 from server.session.heirs import Heirs
 from server.session.hub import Hub
 from server.session.jobs import Carrier
 from server.session.producers import Producers, Rules, Tasks
+from server.session.rows import Rows
 from server.session.state import Action, Options, Spec
 from server.session.steering import Steering
 from server.session.store import Identity, Store
@@ -72,6 +73,7 @@ class Node:
         self._rules = rules
         self._tasks = Tasks()
         self._steering = Steering(store, hub, rules, self._tasks)
+        self._conversations = Conversations(Rows(store.runner), store, self._steering, self._tasks)
         self._producers = Producers(name, store, hub, hot, rules, self._tasks, self._steering.orphaned)
         self._steering.producers = self._producers
         heirs = Heirs(name, models, store, self._producers, 5 * rules.lease)
@@ -95,25 +97,27 @@ class Node:
         """Start a session; return whether it is new.
 
         With a `fresh` sid nobody can have started it before, so the upstream is asked at once, not after
-        Redis' answer. `echo` is for `spec`. Raise `UnknownModel`, `Conflict`, `Gone` or `Draining`.
+        Redis' answer. `echo` is for `spec`.
+        Raise `UnknownModel`, `Conflict`, `Busy`, `Gone` or `Draining`.
         """
         if self.draining:
             raise Draining()
         upstream, wanted = self.models.resolve(request)
         # The owner is this very call: it may ask again after a lost answer, a second call may not.
         owner = f"{self.name}:{secrets.token_hex(4)}"
-        who = Identity(sid, owner, self._spec(request, options, echo), digest)
-        producer, follower = self._producers.prepare(who)
-        if early := fresh and not self.down_for(sid):
-            producer.start(upstream, wanted)
-        try:
-            epoch = await self._created(who)
-        except BaseException:
-            if early:
-                producer.abandon()
-            raise
-        if epoch is None:
-            return False
+        async with self._conversations.place(sid, options, fresh) as created:
+            who = Identity(sid, owner, self._spec(request, options, echo, created), digest)
+            producer, follower = self._producers.prepare(who)
+            if early := fresh and not self.down_for(sid):
+                producer.start(upstream, wanted)
+            try:
+                epoch = await self._created(who)
+            except BaseException:
+                if early:
+                    producer.abandon()
+                raise
+            if epoch is None:
+                return False
         if not early:
             producer.start(upstream, wanted)
         self._producers.begin(producer, follower, epoch)
@@ -128,19 +132,21 @@ class Node:
             raise Gone()
         return None if flag is Flag.EXISTS else epoch
 
-    def _spec(self, request: Request, options: Options, echo: dict[str, Any] | None) -> Spec:
+    def _spec(
+        self, request: Request, options: Options, echo: dict[str, Any] | None, created: int
+    ) -> Spec:
         rules, takeover = self._rules, self.models.takeover(request.model)
         return Spec(
             model=request.model,
-            created=int(time.time() * 1000),
+            created=created,
             conversation=options.conversation,
             ttl=_chosen(options.ttl, rules.ttl),
             orphan_ttl=options.orphan_ttl,
             hold_limit=_chosen(options.hold_limit, rules.hold_limit),
             pause_ttl=_chosen(options.pause_ttl, rules.pause_ttl),
+            echo=echo,
             takeover=takeover,
             request=None if takeover is Takeover.ERROR else request,
-            echo=echo,
         )
 
     def spec(self, seat: Seat) -> Spec:
@@ -149,6 +155,10 @@ class Node:
         if spec is None:
             raise Gone()
         return spec
+
+    async def conversation(self, name: str) -> str:
+        """Return the id of a conversation's newest session; raise `NotFound`."""
+        return await self._conversations.newest(name)
 
     async def seat(self, sid: str, after: Cursor | None) -> Seat:
         """Find where to read on after `after`; one that is ahead gets 2 s to become true.

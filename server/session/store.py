@@ -1,25 +1,21 @@
 """Redis, the one store: what changes a session, each a script, and what is read of it."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from redis.exceptions import NoScriptError
 
-from server.errors import StoreUnavailable
 from server.events import Cursor
-from server.session import answers, directory
+from server.session import answers, directory, rows
 from server.session.answers import Controlled, Flag, Read, Renewal, Turn
 from server.session.commands import PAGE, control_channel, keys_of, parse_read, read_commands
-from server.session.jobs import Carrier, Note, checked
+from server.session.jobs import Carrier, Note
 from server.session.link import Command
 from server.session.log import Entry, Log
-from server.session.scripts import Script
+from server.session.scripts import PATIENCE, Runner, Script
 from server.session.state import Gate, Spec
 
-PATIENCE = 2.0
 START = Cursor(0, 0)
 
 
@@ -41,6 +37,7 @@ class Store:
     """
 
     def __init__(self, redis: Carrier, scripts: dict[str, Script]) -> None:
+        self.runner = Runner(redis, scripts)
         self._redis = redis
         self._scripts = scripts
 
@@ -76,7 +73,8 @@ class Store:
         arguments = (who.owner, _ms(lease), _ms(who.spec.ttl), report)
         ended = directory.ended(who.sid)
         index = directory.live(who.sid, now_ms + _ms(lease)) if lease else ended
-        reply = await self._script("renew", who.sid, arguments, beside=(index,), patience=0)
+        beside = (index, *rows.kept(who.spec.conversation, who.sid, who.spec.created))
+        reply = await self._script("renew", who.sid, arguments, beside=beside, patience=0)
         return answers.parse_renewal(reply)
 
     async def control(
@@ -125,7 +123,7 @@ class Store:
         """Read the hash and every entry from `top` on (inclusive)."""
         entries: list[Entry] = []
         while True:
-            page = parse_read(await self._ask(sid, *read_commands(sid, top)))
+            page = parse_read(await self.runner.ask(sid, *read_commands(sid, top)))
             entries += page.entries[1 if entries else 0 :]
             if len(page.entries) < PAGE:
                 return Read(page.meta, tuple(entries))
@@ -134,14 +132,16 @@ class Store:
     async def peek(self, sid: str) -> Read:
         """Read the hash and the last entry."""
         meta, log, _ = keys_of(sid)
-        last = ("XREVRANGE", log, "+", "-", "COUNT", 1)
-        time, fields, rows = await self._ask(sid, ("TIME",), ("HMGET", meta, *answers.META_FIELDS), last)
+        tip = ("XREVRANGE", log, "+", "-", "COUNT", 1)
+        time, fields, last = await self.runner.ask(
+            sid, ("TIME",), ("HMGET", meta, *answers.META_FIELDS), tip
+        )
         now_ms = answers.parse_time(time)
-        return Read(answers.parse_meta(fields, now_ms), answers.parse_entries(rows))
+        return Read(answers.parse_meta(fields, now_ms), answers.parse_entries(last))
 
     async def viewers(self, sid: str) -> int:
         """Count the viewers of all nodes."""
-        time, lines = await self._ask(sid, ("TIME",), ("HVALS", keys_of(sid)[2]))
+        time, lines = await self.runner.ask(sid, ("TIME",), ("HVALS", keys_of(sid)[2]))
         now_ms = answers.parse_time(time)
         pairs = (line.split() for line in lines)
         return sum(int(count) for count, until in pairs if int(until) > now_ms)
@@ -157,41 +157,11 @@ class Store:
         patience: float = PATIENCE,
     ) -> Sequence[Any]:
         """Run a script and ring, in one round trip; what goes beside it may go elsewhere, and fail."""
-        script, keys = self._scripts[name], keys_of(sid)
-        tail = (len(keys), *keys, *arguments)
         after = (("PUBLISH", control_channel(sid), b""),) if ring else ()
-
-        async def run() -> Sequence[Any]:
-            for note in beside:
-                self._redis.submit(note)
-            replies = await self._redis.call(sid, ("EVALSHA", script.sha, *tail), *after)
-            if isinstance(replies[0], NoScriptError):
-                replies = await self._redis.call(sid, ("EVAL", script.source, *tail), *after)
-            return checked(replies[:1])
-
-        answer: Sequence[Any] = (await _again(run, patience))[0]
-        return answer
-
-    async def _ask(self, sid: str, *commands: Command) -> Sequence[Any]:
-        """Return the replies to what only reads."""
-
-        async def run() -> Sequence[Any]:
-            return checked(await self._redis.call(sid, *commands))
-
-        return await _again(run, PATIENCE)
-
-
-async def _again(run: Callable[[], Awaitable[Sequence[Any]]], patience: float) -> Sequence[Any]:
-    """Repeat what got lost or was refused, for `patience` seconds."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + patience
-    while True:
-        try:
-            return await run()
-        except StoreUnavailable:
-            if loop.time() >= deadline:
-                raise
-            await asyncio.sleep(0.05)
+        keys = keys_of(sid)
+        return await self.runner.script(
+            name, keys, arguments, after=after, beside=beside, patience=patience
+        )
 
 
 def _turned(turn: Turn) -> tuple[Any, ...]:

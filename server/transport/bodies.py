@@ -59,6 +59,16 @@ def qualified_cursor(request: web.Request) -> tuple[str, Cursor] | None:
     return sid, Cursor.parse(cursor)
 
 
+def conversation_cursor(request: web.Request) -> tuple[str | None, Cursor | None]:
+    """Read a cursor with the session that it is of, if it says so: None twice for none."""
+    header = request.headers.get("Last-Event-ID")
+    text = header if header is not None else request.query.get("after", "")
+    sid, dot, cursor = text.rpartition(".")
+    if dot and not valid_sid(sid):
+        raise BadCursor()
+    return sid or None, cursor_of(cursor)
+
+
 async def json_body(request: web.Request) -> dict[str, Any]:
     """Read the body, bounded in size and time; raise `BadJson` or `TooLarge`."""
     try:

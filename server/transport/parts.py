@@ -93,7 +93,7 @@ async def stream(request: web.Request, seat: Seat, answer: Answer) -> web.Stream
     if seat.cursor.seq:
         await folded(seat.tail, answer.dialect)
     threshold = Threshold(answer.first)
-    with _watching(request, seat, answer.dialect, threshold, stays=answer.stays) as viewer:
+    with watching(request, seat, answer.dialect, threshold, stays=answer.stays) as viewer:
         if answer.refuse is not None:
             # The first event, the end, or as long as a status may wait.
             first = (threshold.begun, viewer.ended)
@@ -118,7 +118,7 @@ async def whole(request: web.Request, seat: Seat) -> Log:
 
     Raise `Gone` or `StoreUnavailable` if there will be no end to see.
     """
-    with _watching(request, seat, Silence(), Threshold(b""), stays=True) as viewer:
+    with watching(request, seat, Silence(), Threshold(b""), stays=True) as viewer:
         _demand(await viewer.ended)
         return viewer.tail.log
 
@@ -129,9 +129,10 @@ def _demand(ending: Ending) -> None:
 
 
 @contextmanager
-def _watching(
+def watching(
     request: web.Request, seat: Seat, dialect: Dialect, sink: Sink, *, stays: bool
 ) -> Iterator[Viewer]:
+    """Join as a viewer that is minded: its client's and Redis' absence, and that this node drains."""
     node, heart = request.app[CONTEXT].node, request.app[CONTEXT].heart
     viewer = node.join(seat, dialect, sink)
     leave = viewer.move

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from aiohttp import web
 from aiohttp.http import HttpVersion11
@@ -16,6 +17,7 @@ from server.session.viewer import RETRY_MS, Dialect, Ending, Viewer
 from server.transport.context import CONTEXT
 from server.transport.sink import ChunkSink, RawSink, tune
 from server.wire import native
+from server.wire.raw import Raw
 from server.wire.text import Text
 
 _NEVER = 1e9
@@ -53,6 +55,7 @@ ONE_SHOT = Form(
 _PING = b'{"type":"ping"}\n'
 NDJSON = Form(native.Ndjson, "application/x-ndjson", _PING, _PING)
 TEXT = Form(lambda _: Text(), "text/plain; charset=utf-8", bare=True)
+RAW = Form(lambda _: Raw(), "application/octet-stream", bare=True)
 FORMS = {"sse": SSE, "ndjson": NDJSON, "text": TEXT}
 _ACCEPTED = {"text/event-stream": SSE, "application/x-ndjson": NDJSON, "text/plain": TEXT}
 
@@ -83,7 +86,11 @@ async def deliver(
     merged = merged_of(request)
     response, sink = await opened(request, {"Content-Type": form.content_type} | (headers or {}))
     node = request.app[CONTEXT].node
-    viewer = node.join(seat, form.dialect(merged), sink, retry=random.randint(*RETRY_MS))
+    facts: dict[str, Any] = {"retry": random.randint(*RETRY_MS)}
+    if form is ONE_SHOT:
+        # Who drops before the first event must not start a second generation.
+        facts["cursor"] = f"{seat.tail.sid}.{seat.cursor}"
+    viewer = node.join(seat, form.dialect(merged), sink, **facts)
     heart, leave = request.app[CONTEXT].heart, viewer.move
     heart.join(viewer, partial(beat, request, viewer, form.keep_alive, form.degraded))
     node.leavers.add(leave)

@@ -33,7 +33,7 @@ from server.wire.native import WebSocket, text_frame
 log = logging.getLogger(__name__)
 
 HEARTBEAT = 15.0
-_CLOSE = {
+CLOSE = {
     Ending.FINAL: 1000,
     Ending.GONE: 4410,
     Ending.MOVING: 1012,
@@ -90,7 +90,7 @@ class Socket:
                 viewer.leave()
         if self._over.done():
             ending = self._over.result()
-            await self._ws.close(code=_CLOSE[ending], message=ending.encode())
+            await self._ws.close(code=CLOSE[ending], message=ending.encode())
 
     async def _read(self) -> None:
         async for message in self._ws:
