@@ -25,6 +25,10 @@ LOOK = 0.09
 """Seconds between looks at the gate and at who listens: either also comes by the bell, which may fail."""
 
 
+LATE = 0.1
+"""Seconds that a flight may take without a look at the gate behind it."""
+
+
 class Appender:
     """A session's writer; `over` resolves when it may write no more, `moved` is set on progress.
 
@@ -59,7 +63,7 @@ class Appender:
         self.flight: Entry | None = None
         self.airborne = False
         self._queued = True  # nothing flies before `open`
-        self._look_at = 0.0
+        self._look_at = self._left = 0.0
         self._looked = self._heard = self._rung = True
         self._unheard = False
         self.full_since: float | None = None
@@ -103,7 +107,7 @@ class Appender:
 
     def _with_looks(self, append: Command, final: bool) -> Sequence[Command]:
         """Ring while another node listens; else, and at the gate, look now and then."""
-        now = self._loop.time()
+        now = self._left = self._loop.time()
         self._looked = now >= self._look_at
         self._rung = self._looked or self._heard or final
         self._unheard = not self._rung
@@ -137,6 +141,8 @@ class Appender:
         self.full_since = None
         if self._rung:
             self._heard = replies[1] != 0
+        if not self._looked and self._loop.time() - self._left > LATE:
+            return self.check()  # a pause may have been answered while the append was on its way
         self.landed(self.flight, self._seen(replies[2]) if self._looked else None)
         return self._submit()
 

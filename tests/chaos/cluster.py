@@ -93,6 +93,7 @@ class Cluster:
         self.lost_acked = 0
         self._mutant = mutant
         self._flags = flags
+        self._kept: set[str] = set()
         self._upstream: asyncio.subprocess.Process | None = None
         self._upstream_url = ""
         self.begin(folder)
@@ -142,6 +143,18 @@ class Cluster:
         client.close()
         self.record("resources", when=when, what="channels", count=channels)
         self.record("resources", when=when, what="keys without an end", count=forever)
+
+    def keep_logs(self) -> None:
+        """Record each whole log that is closed: Redis is about to lose it, perhaps for good."""
+        client = self.redis.client()
+        for key in client.scan_iter("tw:*:l", count=1000):
+            sid = key.decode()[4:-3]
+            rows = client.xrange(key)
+            entries = [_row(id, fields) for id, fields in rows]
+            if sid not in self._kept and entries and entries[-1][4] and entries[-1][2] == len(entries):
+                self._kept.add(sid)
+                self.record("log", sid=sid, entries=entries)
+        client.close()
 
     def read_back(self, sids: list[str]) -> None:
         """Record the log of each session as Redis holds it, and what the model server knows."""

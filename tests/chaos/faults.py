@@ -43,10 +43,18 @@ async def freeze_node(cluster: Cluster) -> None:
 
 async def kill_redis(cluster: Cluster) -> None:
     """SIGKILL a Redis that keeps nothing on disk, and start it again, empty."""
+    cluster.keep_logs()
     cluster.lost_acked += _acknowledged(cluster)
     cluster.redis.kill()
     await asyncio.sleep(cluster.dice.uniform(0.0, 0.5))
     await asyncio.to_thread(cluster.redis.start)
+
+
+async def flush_redis(cluster: Cluster) -> None:
+    """Empty Redis."""
+    cluster.keep_logs()
+    cluster.lost_acked += _acknowledged(cluster)
+    await commanded("FLUSHALL")(cluster)
 
 
 def _acknowledged(cluster: Cluster) -> int:
@@ -157,7 +165,7 @@ HARMLESS: dict[str, Fault] = {
 
 LOSSES: dict[str, Fault] = {
     "kill Redis": kill_redis,
-    "flush Redis": commanded("FLUSHALL"),
+    "flush Redis": flush_redis,
     "cut tails": cut_tails,
     "make holes": make_holes,
 }

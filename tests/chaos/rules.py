@@ -18,6 +18,10 @@ FINALS = ("done", "aborted", "error")
 GATE_GRACE = 0.25
 """Seconds for a pause to reach other connections (100 ms), and for a busy client to read."""
 CLOSE_GRACE = 0.25
+TOTAL = ("kill Redis", "flush Redis")
+"""Faults after which Redis holds nothing."""
+START = 6.0
+"""Seconds that a start may take, and be asked again in."""
 
 
 class Violation(NamedTuple):
@@ -245,14 +249,21 @@ def isolated(session: Session) -> Iterator[str]:
 
 
 def idempotent(history: History) -> Iterator[Finding]:
-    """One key is one session, and one call of the upstream."""
+    """One key is one session, and one call of the upstream.
+
+    A Redis that loses all in the very moment of a start lets a second node start it, too; then the first
+    one is fenced out.
+    """
+    losses = [fault["at"] for fault in history.faults if fault["name"] in TOTAL]
     keys: defaultdict[str, list[Session]] = defaultdict(list)
     for session in history.sessions.values():
         if session.key:
             keys[session.key].append(session)
     for key, sessions in keys.items():
         calls = sum(len(session.upstreams) for session in sessions)
-        good = len(sessions) == 1 and calls <= 1
+        at = sessions[0].started_at
+        lost = any(at - START <= loss <= at for loss in losses)
+        good = len(sessions) == 1 and calls <= (2 if lost else 1)
         place = f"key {key}: {len(sessions)} sessions, {calls} calls"
         yield None if good else Violation("I10", sessions[0].sid, place)
 
