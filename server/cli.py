@@ -1,5 +1,7 @@
 """The command line: `tokenwire [flags]` serves, `tokenwire check-config [flags]` tells how it would.
 
+`tokenwire loadtest URL [flags]` loads a server.
+
 It ends with 0 after a graceful stop, with 1 if it cannot serve and with 2 for a bad setting, and
 says why in one line.
 """
@@ -14,6 +16,7 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from server.errors import TokenwireError
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 
 VERSION = "0.1.0"
 COMMANDS = ("serve", "check-config")
+# Commands with flags of their own: the module whose `main(argv)` runs it and returns the exit code.
+TOOLS = {"loadtest": "server.ops.loadtest.command"}
 BACKLOG = 1024  # connections waiting to be accepted, when all clients of a lost node come at once
 GC_YOUNG = 20_000  # objects; nearly all of ours go by reference count
 LEFTOVER = 5.0  # seconds for requests that are still there after every stream was told to end
@@ -42,8 +47,11 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    given = sys.argv[1:] if argv is None else argv
     try:
-        command, loaded = _parse(argv)
+        if given and given[0] in TOOLS:
+            return int(import_module(TOOLS[given[0]]).main(given[1:]))
+        command, loaded = _parse(given)
         if command == "check-config":
             print(as_toml(loaded), flush=True)
             return 0
@@ -59,11 +67,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parse(argv: Sequence[str] | None) -> tuple[str, Loaded]:
+def _parse(argv: Sequence[str]) -> tuple[str, Loaded]:
     parser = _Parser(
         prog="tokenwire", description="Serve token streams over SSE and WebSocket.", allow_abbrev=False
     )
-    parser.add_argument("command", nargs="?", default="serve", help=" or ".join(COMMANDS))
+    parser.add_argument("command", nargs="?", default="serve", help=", ".join((*COMMANDS, *TOOLS)))
     parser.add_argument("--version", action="version", version=f"tokenwire {VERSION}")
     parser.add_argument("--config", metavar="FILE", help="TOML file with settings")
     for name, setting in SETTINGS.items():
