@@ -1,9 +1,7 @@
 """The command line: `tokenwire [flags]` serves, `tokenwire check-config [flags]` tells how it would.
 
-`tokenwire loadtest URL [flags]` loads a server.
-
-It ends with 0 after a graceful stop, with 1 if it cannot serve and with 2 for a bad setting, and
-says why in one line.
+Other first words are tools, each a function of its arguments. It ends with 0 after a graceful stop,
+with 1 if it cannot serve and with 2 for a bad setting, and says why in one line.
 """
 
 import argparse
@@ -29,8 +27,9 @@ if TYPE_CHECKING:
 
 VERSION = "0.1.0"
 COMMANDS = ("serve", "check-config")
-# Commands with flags of their own: the module whose `main(argv)` runs it and returns the exit code.
-TOOLS = {"loadtest": "server.ops.loadtest.command"}
+TOOLS = {
+    "loadtest": "server.ops.loadtest.command:main",
+}
 BACKLOG = 1024  # connections waiting to be accepted, when all clients of a lost node come at once
 GC_YOUNG = 20_000  # objects; nearly all of ours go by reference count
 LEFTOVER = 5.0  # seconds for requests that are still there after every stream was told to end
@@ -47,11 +46,13 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    given = sys.argv[1:] if argv is None else argv
+    argv = sys.argv[1:] if argv is None else argv
     try:
-        if given and given[0] in TOOLS:
-            return int(import_module(TOOLS[given[0]]).main(given[1:]))
-        command, loaded = _parse(given)
+        if argv and (tool := TOOLS.get(argv[0])):
+            module, _, name = tool.partition(":")
+            code: int = getattr(import_module(module), name)(argv[1:])
+            return code
+        command, loaded = _parse(argv)
         if command == "check-config":
             print(as_toml(loaded), flush=True)
             return 0
@@ -71,7 +72,7 @@ def _parse(argv: Sequence[str]) -> tuple[str, Loaded]:
     parser = _Parser(
         prog="tokenwire", description="Serve token streams over SSE and WebSocket.", allow_abbrev=False
     )
-    parser.add_argument("command", nargs="?", default="serve", help=", ".join((*COMMANDS, *TOOLS)))
+    parser.add_argument("command", nargs="?", default="serve", help=" or ".join((*COMMANDS, *TOOLS)))
     parser.add_argument("--version", action="version", version=f"tokenwire {VERSION}")
     parser.add_argument("--config", metavar="FILE", help="TOML file with settings")
     for name, setting in SETTINGS.items():

@@ -7,15 +7,13 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from server.client import Client
+from server.client.reports import log_report
 from server.ops.loadtest import report, session
 from server.ops.loadtest.crew import Crew
 from server.ops.loadtest.plan import Flags, parse
 from server.ops.loadtest.screen import screen
 from server.ops.loadtest.tally import Tally
 from server.ops.loadtest.verdict import QUANTILES, rows, verdict
-
-PATIENCE = 5.0
 
 
 def main(argv: Sequence[str]) -> int:
@@ -26,7 +24,7 @@ def main(argv: Sequence[str]) -> int:
 async def _run(flags: Flags) -> int:
     plan = flags.plan
     try:
-        async with Client(plan.url, patience=PATIENCE) as client:
+        async with session.client(plan, log_report) as client:
             text = await session.reference(client, plan)
     except session.FAILED as error:
         print(f"tokenwire: loadtest: {error}", file=sys.stderr)

@@ -1,10 +1,11 @@
 """One session of the load test: started, watched, paused, resumed, perhaps aborted, and judged."""
 
 import asyncio
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from server.client import Client, Stream, Unreachable
+from server.client import Client, Report, Stream, Unreachable
 from server.errors import TokenwireError
 from server.events import Content, Cursor
 from server.ops.loadtest.plan import Plan
@@ -13,7 +14,16 @@ from server.ops.loadtest.viewer import GATE_GRACE, Course, Viewer, World
 PROMPT = "a test of load"
 KEPT = 60
 """Seconds that the server keeps a session of ours, and runs one that nobody watches any more."""
+PATIENCE = 10.0
+CREDENTIAL = "TW_TOKEN"
 FAILED = (TokenwireError, Unreachable)
+
+
+def client(plan: Plan, tell: Callable[[Report], None]) -> Client:
+    """Return a client of the server; it shows the key in $TW_TOKEN, if there is one."""
+    key = os.environ.get(CREDENTIAL)
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    return Client(plan.url, headers=headers, patience=PATIENCE, tell=tell)
 
 
 async def start(client: Client, plan: Plan, rate: float) -> Stream:
@@ -52,7 +62,8 @@ async def run(world: World, index: int) -> None:
     try:
         await asyncio.gather(*(viewer.run() for viewer in viewers))
     finally:
-        steering.cancel()
+        if course.aborted_at is None:  # an abort is answered after the viewers saw the end
+            steering.cancel()
         await asyncio.wait((steering,))
         tally.add("whole", sum([viewer.judge() for viewer in viewers]))
 

@@ -13,14 +13,13 @@ from contextlib import suppress
 
 import msgspec
 
-from server.client import Client, Lost, Refused, Report
+from server.client import Lost, Refused, Report
 from server.ops.loadtest import session
 from server.ops.loadtest.plan import Plan
 from server.ops.loadtest.tally import Tally
 from server.ops.loadtest.viewer import World
 
 TICK = 0.5
-PATIENCE = 10.0
 
 
 class Share(msgspec.Struct, frozen=True):
@@ -63,7 +62,7 @@ async def _work(share: Share) -> None:
         elif isinstance(report, Lost):
             tally.add("connections lost")
 
-    async with Client(plan.url, patience=PATIENCE, tell=note) as client:
+    async with session.client(plan, note) as client:
         world = World(plan, share.text, client, tally)
         world.dice = random.Random(f"{plan.seed}/{share.index}")
         await asyncio.sleep(share.begins - time.time())
