@@ -1,7 +1,7 @@
 """The command line: `tokenwire [flags]` serves, `tokenwire check-config [flags]` tells how it would.
 
-It ends with 0 after a graceful stop, with 1 if it cannot serve and with 2 for a bad setting, and
-says why in one line.
+Other first words are tools, each a function of its arguments. It ends with 0 after a graceful stop,
+with 1 if it cannot serve and with 2 for a bad setting, and says why in one line.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from server.errors import TokenwireError
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 VERSION = "0.1.0"
 COMMANDS = ("serve", "check-config")
+TOOLS = {
+    "loadtest": "server.ops.loadtest.command:main",
+}
 BACKLOG = 1024  # connections waiting to be accepted, when all clients of a lost node come at once
 GC_YOUNG = 20_000  # objects; nearly all of ours go by reference count
 LEFTOVER = 5.0  # seconds for requests that are still there after every stream was told to end
@@ -42,7 +46,12 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    argv = sys.argv[1:] if argv is None else argv
     try:
+        if argv and (tool := TOOLS.get(argv[0])):
+            module, _, name = tool.partition(":")
+            code: int = getattr(import_module(module), name)(argv[1:])
+            return code
         command, loaded = _parse(argv)
         if command == "check-config":
             print(as_toml(loaded), flush=True)
@@ -59,11 +68,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parse(argv: Sequence[str] | None) -> tuple[str, Loaded]:
+def _parse(argv: Sequence[str]) -> tuple[str, Loaded]:
     parser = _Parser(
         prog="tokenwire", description="Serve token streams over SSE and WebSocket.", allow_abbrev=False
     )
-    parser.add_argument("command", nargs="?", default="serve", help=" or ".join(COMMANDS))
+    parser.add_argument("command", nargs="?", default="serve", help=" or ".join((*COMMANDS, *TOOLS)))
     parser.add_argument("--version", action="version", version=f"tokenwire {VERSION}")
     parser.add_argument("--config", metavar="FILE", help="TOML file with settings")
     for name, setting in SETTINGS.items():

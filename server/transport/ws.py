@@ -28,6 +28,7 @@ from server.transport import bodies
 from server.transport.api import routes, sid_from
 from server.transport.context import CONTEXT
 from server.transport.sink import RawSink, tune
+from server.transport.sse import merged_of
 from server.wire.native import WebSocket, text_frame
 
 log = logging.getLogger(__name__)
@@ -66,10 +67,10 @@ class Socket:
             "abort": self._abort,
         }
 
-    async def serve(self, only: Seat | None) -> None:
+    async def serve(self, only: Seat | None, merged: bool) -> None:
         """Answer messages until the client closes, or there is nothing more to say."""
         if only is not None:
-            self._join(only, merged=False, alone=True)
+            self._join(only, merged, alone=True)
         reading = asyncio.create_task(self._read())
         leave = self._move
         self._node.leavers.add(leave)
@@ -221,6 +222,7 @@ class Socket:
 
 
 async def _serve(request: web.Request, seat: Seat | None) -> web.WebSocketResponse:
+    merged = merged_of(request)
     ws = web.WebSocketResponse(
         compress=False,
         heartbeat=HEARTBEAT,
@@ -229,7 +231,7 @@ async def _serve(request: web.Request, seat: Seat | None) -> web.WebSocketRespon
     tune(request)
     await ws.prepare(request)
     with suppress(ConnectionError):
-        await Socket(request, ws).serve(seat)
+        await Socket(request, ws).serve(seat, merged)
     return ws
 
 
