@@ -20,7 +20,7 @@ class TokenwireError(Exception):
     def __init__(self, message: str | None = None, *, retry_after: float | None = None) -> None:
         super().__init__(message or self.message)
         self.message = message or self.message
-        self.retry_after = retry_after
+        self.retry_after = self.retry_after if retry_after is None else retry_after
 
     def as_dict(self) -> dict[str, Any]:
         """Return the body of the `error` member of an answer."""
@@ -37,8 +37,7 @@ class InvalidRequest(TokenwireError):
 class BadJson(InvalidRequest):
     """The body or frame is not a JSON object."""
 
-    code = "bad_json"
-    message = "Expected one JSON object."
+    code, message = "bad_json", "Expected one JSON object."
 
 
 class BadCursor(InvalidRequest):
@@ -48,11 +47,16 @@ class BadCursor(InvalidRequest):
     message = "A cursor is <epoch>-<seq>, for example 1795219200123-42."
 
 
+class BadEvent(InvalidRequest):
+    """An item of a pushed body is no event; what was before it is in the log, it is not."""
+
+    code = "bad_event"
+
+
 class UnknownType(InvalidRequest):
     """The frame's `type` is none of the protocol's."""
 
-    code = "unknown_type"
-    message = "Unknown message type."
+    code, message = "unknown_type", "Unknown message type."
 
 
 class UnknownModel(InvalidRequest):
@@ -125,6 +129,25 @@ class Conflict(TokenwireError):
     message = "This Idempotency-Key was used with another body."
 
 
+class SessionClosed(Conflict):
+    """The session has ended, so nothing can be pushed into it."""
+
+    code, message = "session_closed", "This session has ended."
+
+
+class PushConflict(Conflict):
+    """The session takes no pushed body, not this one, or not now; the message says which."""
+
+    code, message = "push_conflict", "Another body is being pushed into this session."
+
+
+class WrongNode(Conflict):
+    """A push came to a node that does not run the session."""
+
+    code, status = "wrong_node", 421
+    message = "Another node runs this session: push to that one, or connect again."
+
+
 class TooSlow(TokenwireError):
     """The client does not read what it asked for."""
 
@@ -144,9 +167,7 @@ class StoreUnavailable(TokenwireError):
 
     code, status, close, type = "store_unavailable", 503, 1012, "server_error"
     message = "The store cannot be reached; try again."
-
-    def __init__(self, message: str | None = None, *, retry_after: float | None = 1.0) -> None:
-        super().__init__(message, retry_after=retry_after)
+    retry_after = 1.0
 
 
 class Draining(TokenwireError):
@@ -154,9 +175,7 @@ class Draining(TokenwireError):
 
     code, status, close, type = "draining", 503, 1012, "server_error"
     message = "This node is shutting down; connect again."
-
-    def __init__(self, message: str | None = None, *, retry_after: float | None = 1.0) -> None:
-        super().__init__(message, retry_after=retry_after)
+    retry_after = 1.0
 
 
 class UpstreamFailed(TokenwireError):
@@ -222,3 +241,9 @@ class UpstreamInvalid(UpstreamFailed):
 
     code, retryable = "upstream_invalid", False
     message = "The model server sent something unreadable."
+
+
+class ProducerLost(UpstreamFailed):
+    """Whoever pushed the session's events broke off and did not come back."""
+
+    code, message = "producer_lost", "The program that sent this session's events is gone."

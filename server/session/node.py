@@ -4,7 +4,7 @@ import asyncio
 import random
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from server.session import snapshot
 from server.session.answers import Flag
 from server.session.directory import Directory
 from server.session.hub import Hub
+from server.session.intake import Intake
 from server.session.pipeline import Pipeline
 from server.session.producers import Producers, Rules, Tasks
 from server.session.state import Action, Options, Spec
@@ -22,7 +23,7 @@ from server.session.store import Identity, Store
 from server.session.sweeper import sweep_for_ever
 from server.session.tail import Tail
 from server.session.viewer import Dialect, Sink, Viewer
-from server.upstream import Models, Request
+from server.upstream import Head, Models, Request
 
 CATCH_UP = 2.0
 SPREAD = 2.0
@@ -74,6 +75,7 @@ class Node:
         self._steering = Steering(store, hub, rules, self._tasks)
         self._producers = Producers(name, store, hub, hot, rules, self._tasks, self._steering.orphaned)
         self._steering.producers = self._producers
+        self._intake = Intake(store, hub, self._producers)
         self._tasks.spawn(sweep_for_ever(store, directory, name, secret, 5 * rules.lease))
 
     @property
@@ -167,6 +169,10 @@ class Node:
     async def control(self, sid: str, action: Action) -> dict[str, Any]:
         """Pause, resume or abort; asked twice, it answers twice the same."""
         return await self._steering.control(sid, action)
+
+    async def push(self, sid: str, head: Head, pieces: AsyncGenerator[bytes, None]) -> dict[str, Any]:
+        """Take a body of a session that is fed from outside; return where the log stands with it."""
+        return await self._intake.push(sid, head, pieces)
 
     async def delete(self, sid: str) -> None:
         """Abort if live, wait for the upstream to be closed, and wipe the log for good."""
