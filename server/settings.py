@@ -76,9 +76,9 @@ _http, _redis = _url("http", "https"), _url("redis", "rediss", "unix")
 class ModelRoute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the tokens of one model come from.
 
-    `base_url` is by default the setting `upstream`, or Anthropic's own; for `http` the whole address, asked
-    with `method`. `model` (the name that the upstream knows) is by default the table's own; the key is in
-    the variable `api_key_env`, by default it is `api_key`, in `ANTHROPIC_API_KEY`, or none for `http`.
+    `base_url` is by default the setting `upstream`, or Anthropic's own; for `http` the whole address,
+    asked with `method`. `model`, the name that the upstream knows, is by default the table's own. The key is in
+    the variable `api_key_env`; by default it is `api_key`, in `ANTHROPIC_API_KEY`, or for `http` none.
     """
 
     upstream: Literal["openai", "anthropic", "http", "demo"] = "openai"

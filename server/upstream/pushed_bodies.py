@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from server.errors import UnsupportedMediaType
+from server.errors import UnsupportedMediaType, UpstreamInvalid
 from server.upstream.any_body import LINES, LineParser, TextDecoder, kind_of
 from server.upstream.sse_parser import Message, SSEParser
 
@@ -75,4 +75,9 @@ def items_of(content_type: str) -> Items:
         return _Events()
     if kind in LINES or kind == "application/json":
         return _Lines()
-    return _Text(charset) if kind.startswith("text/") else _Pieces()
+    if not kind.startswith("text/"):
+        return _Pieces()
+    try:
+        return _Text(charset)
+    except UpstreamInvalid:
+        raise UnsupportedMediaType("The text's charset is unknown.") from None
