@@ -77,8 +77,8 @@ class ModelRoute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the tokens of one model come from.
 
     `base_url` is by default the setting `upstream`, or Anthropic's own; for `http` the whole address,
-    asked with `method`. `model`, the name that the upstream knows, is by default the table's own. The key is in
-    the variable `api_key_env`; by default it is `api_key`, in `ANTHROPIC_API_KEY`, or for `http` none.
+    asked with `method`. `model`, as the upstream knows it, is by default the table's own. The key is in
+    the variable `api_key_env`; by default it is `api_key`, in `ANTHROPIC_API_KEY`, for `http` none.
     """
 
     upstream: Literal["openai", "anthropic", "http", "demo"] = "openai"

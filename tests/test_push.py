@@ -189,7 +189,8 @@ async def test_a_bad_line_is_refused_and_changes_nothing(node, http):
 
 
 @pytest.mark.parametrize("hold_limit", [0, 1000])
-async def test_while_paused_the_body_is_read_no_further_than_may_be_held(node, http, hold_limit):
+async def test_while_paused_the_body_is_read_no_further_than_may_be_held(make_node, http, hold_limit):
+    node = await make_node(max_bytes=1 << 30)
     sid, url = await start(http, node, session={"hold_limit": hold_limit})
     pipe, piece, total = Pipe(), line("x" * 990), 20_000
     reader = clients.sse(http, node, sid)
@@ -346,16 +347,26 @@ async def test_only_a_session_that_was_started_so_is_pushed_into(make_node, http
         assert response.status == 201
 
 
-async def test_a_program_that_is_not_one_of_http_breaks_nothing(node, http):
+HALVES = {
+    "chunked": (b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n", b"zz\r\n"),
+    "no last chunk": (b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n", b""),
+    "length": (b"Content-Length: 9\r\n\r\na", b""),
+}
+
+
+@pytest.mark.parametrize("half", HALVES)
+async def test_a_body_that_is_cut_or_none_of_http_is_no_clean_end(node, http, half):
     sid, url = await start(http, node)
     port, path = re.search(r":(\d+)(/.*)", url).groups()
-    reader, writer = await asyncio.open_connection("127.0.0.1", int(port))
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\n"
-    writer.write(head.encode() + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\nzz\r\n")
-    await asyncio.wait_for(reader.read(), SOON)
+    before, after = HALVES[half]
+    reader = clients.sse(http, node, sid)
+    _, writer = await asyncio.open_connection("127.0.0.1", int(port))
+    writer.write(f"POST {path}?final=done HTTP/1.1\r\nHost: x\r\n".encode() + before)
+    assert [(await anext(reader))["type"] for _ in range(2)] == ["session", "content"]
+    writer.write(after)
     writer.close()
-    events = await collect(clients.sse(http, node, sid))
-    assert (text_of(events), events[-1]["code"]) == ("a", "producer_lost")
+    (final,) = [item async for item in reader]
+    assert (final["type"], final["code"]) == ("error", "producer_lost")
 
 
 async def test_a_client_of_the_usual_kind_may_push_and_read_over_one_session(node):

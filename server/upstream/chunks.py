@@ -95,7 +95,10 @@ class ChunkReader:
         Raise `UpstreamInvalid` for what is not the protocol, and what `_FAILURES` says for an
         error that the server reports; either after the events before it.
         """
-        return any(self.take(data, name == "error") for name, data, _ in self._parser.feed(piece))
+        for name, data, _ in self._parser.feed(piece):
+            if self.take(data, name == "error"):
+                return True
+        return False
 
     def take(self, data: bytes, failed: bool = False) -> bool:
         """Do so with one message, which, `failed`, is an error by its name."""

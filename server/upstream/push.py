@@ -196,9 +196,9 @@ class _Body:
     def _read(self, items: Iterable[Item]) -> None:
         try:
             for item in items:
-                self._one(item)
                 if self.stopped.done():
                     return
+                self._one(item)
         except UpstreamInvalid:
             raise BadEvent(f"After {self._seen} good ones, an item of the body is no event.") from None
 

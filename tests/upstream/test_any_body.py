@@ -25,7 +25,8 @@ def read(kind, *pieces, whole=True):
     for piece in pieces:
         if reader.feed(piece):
             break
-    return [*events, reader.finish()]
+    end = reader.finish()
+    return [*events, end]
 
 
 def failure(kind, *pieces, whole=True):

@@ -162,7 +162,7 @@ def forms():
     yield pytest.param(TEXT, "".join(WORDS).encode(), [Content("".join(WORDS))], id="text")
 
 
-@pytest.mark.parametrize(("kind", "body", "events"), forms())
+@pytest.mark.parametrize(("kind", "body", "events"), [*forms()])
 async def test_a_numbered_body_that_broke_off_anywhere_is_sent_anew_and_not_taken_twice(
     run, kind, body, events
 ):
