@@ -96,17 +96,19 @@ class ChunkReader:
         error that the server reports; either after the events before it.
         """
         for name, data, _ in self._parser.feed(piece):
-            if self.take(data, name == "error"):
+            if data == b"[DONE]":
+                self._ended = True
                 return True
+            self._take(_parsed(data, name == "error"))
         return False
 
-    def take(self, data: bytes, failed: bool = False) -> bool:
-        """Do so with one message, which, `failed`, is an error by its name."""
-        if data == b"[DONE]":
-            self._ended = True
-            return True
-        self._take(_parsed(data, failed))
-        return False
+    def end(self) -> None:
+        """Learn that the end was told."""
+        self._ended = True
+
+    def fail(self, data: bytes) -> None:
+        """Raise what an error message says."""
+        _parsed(data, failed=True)
 
     def take_value(self, chunk: dict[str, Any]) -> None:
         """Push the events of a chunk that is parsed already."""

@@ -185,7 +185,7 @@ class _Body:
 
     def leave(self, lost: bool) -> None:
         """Learn that no more of it comes."""
-        self._push.left(self, lost)
+        self._push.left(self, lost and not self._whole)
 
     def stop(self, why: TokenwireError | None) -> None:
         """Want no more of it; without a reason, all is well."""

@@ -48,8 +48,11 @@ class MessageReader:
 
     def take(self, data: bytes, failed: bool = False) -> bool:
         """Push the events of one message; return whether it was the last."""
-        if failed or data == b"[DONE]":
-            return self.chunks.take(data, failed)
+        if failed:
+            self.chunks.fail(data)
+        if data == b"[DONE]":
+            self.chunks.end()
+            return True
         value = _object(data)
         event = _ours(value)
         if event is None:

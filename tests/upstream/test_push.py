@@ -283,14 +283,26 @@ async def test_an_error_in_somebody_elses_words_ends_the_session_in_ours(run):
 async def test_whoever_breaks_off_and_does_not_come_back_is_lost(run):
     one = run(grace=0.1)
     one.open().leave(lost=True)
-    one.send(LINES)  # back in time
-    one.open().leave(lost=True)
+    back = one.open()
+    await asyncio.sleep(0.2)  # longer than the grace, and it is here again
+    assert not one.task.done()
+    back.leave(lost=True)
     left = asyncio.get_running_loop().time()
     with pytest.raises(ProducerLost):
         await one.end()
     assert 0.09 < asyncio.get_running_loop().time() - left < 2
     with pytest.raises(SessionClosed):
         one.open()
+
+
+async def test_whoever_leaves_after_the_end_is_not_lost(run):
+    one = run(grace=0.05)
+    body = one.open(number=1)
+    body.take(LINES)
+    body.end()
+    body.leave(lost=True)
+    await asyncio.sleep(0.1)  # longer than the grace
+    assert (one.task.done(), one.send(LINES, number=1)) == (False, False)
 
 
 @pytest.mark.parametrize(("began", "waits"), [(True, {"stall": 0.1}), (False, {"first_token": 0.1})])
