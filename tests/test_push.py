@@ -27,6 +27,12 @@ DONE = encode(Done()) + b"\n"
 
 @pytest.fixture
 async def node(make_node):
+    return await make_node()
+
+
+@pytest.fixture
+async def hasty(make_node):
+    """A node that does not wait long for who broke off."""
     return await make_node(push_grace=0.3)
 
 
@@ -127,9 +133,9 @@ async def test_a_program_piped_into_curl_may_send_events(node, http):
     assert (text_of(events), seqs(events)) == ("".join(words), list(range(1, 2002)))
 
 
-async def test_a_program_that_is_killed_is_lost_after_the_grace(node, http):
-    sid, url = await start(http, node)
-    process, reader = await curl("-T-", url), clients.sse(http, node, sid)
+async def test_a_program_that_is_killed_is_lost_after_the_grace(hasty, http):
+    sid, url = await start(http, hasty)
+    process, reader = await curl("-T-", url), clients.sse(http, hasty, sid)
     await anext(reader)
     process.stdin.write(b"half")
     assert (await anext(reader))["content"] == "half"
@@ -355,11 +361,11 @@ HALVES = {
 
 
 @pytest.mark.parametrize("half", HALVES)
-async def test_a_body_that_is_cut_or_none_of_http_is_no_clean_end(node, http, half):
-    sid, url = await start(http, node)
+async def test_a_body_that_is_cut_or_none_of_http_is_no_clean_end(hasty, http, half):
+    sid, url = await start(http, hasty)
     port, path = re.search(r":(\d+)(/.*)", url).groups()
     before, after = HALVES[half]
-    reader = clients.sse(http, node, sid)
+    reader = clients.sse(http, hasty, sid)
     _, writer = await asyncio.open_connection("127.0.0.1", int(port))
     writer.write(f"POST {path}?final=done HTTP/1.1\r\nHost: x\r\n".encode() + before)
     assert [(await anext(reader))["type"] for _ in range(2)] == ["session", "content"]
