@@ -8,17 +8,22 @@ from pathlib import Path
 
 from aiohttp import web
 
+import server.transport.ai_sdk
+import server.transport.ai_sdk_socket
+import server.transport.conversations
 import server.transport.health
+import server.transport.openai
 import server.transport.push
+import server.transport.raw
+import server.transport.responses
 import server.transport.ws  # noqa: F401 - their routes join api's
 from server.errors import StoreUnavailable
-from server.session.connections import Connections
+from server.session.deployment import deployed
 from server.session.directory import Directory
 from server.session.doorbell import Doorbell
 from server.session.hub import Hub
 from server.session.node import Node
 from server.session.pace import Pace
-from server.session.pipeline import Pipeline
 from server.session.producer import Bounds
 from server.session.producers import Rules
 from server.session.scripts import load
@@ -59,18 +64,17 @@ def create_app(settings: Settings, *, upstreams: Mapping[str, Source] | None = N
 async def _run_node(app: web.Application, upstreams: Mapping[str, Source]) -> AsyncIterator[None]:
     settings = app[SETTINGS]
     assert settings.redis is not None, "a Redis URL is needed"
-    connections = Connections(settings.redis)
-    facts = await connections.facts()
-    if facts.policy not in ("", "noeviction"):
+    deployment = await deployed(settings.redis)
+    facts = await deployment.facts()
+    if evicting := [f.policy for f in facts if f.policy not in ("", "noeviction")]:
         raise StoreUnavailable(
-            f"Redis evicts keys (maxmemory-policy {facts.policy}); tokenwire needs noeviction."
+            f"Redis evicts keys (maxmemory-policy {evicting[0]}); tokenwire needs noeviction."
         )
-    hot = Pipeline(connections.make, connections.ready, Pace())
-    calls = Pipeline(connections.make, connections.ready)
-    store = Store(calls, load(facts.flags))
+    hot, calls = deployment.carrier(Pace), deployment.carrier()
+    store = Store(calls, load(all(f.flags for f in facts)))
     name = secrets.token_hex(6)
     rung: list[Hub] = []
-    doorbell = Doorbell(connections.make, connections.ready, lambda c: rung[0].rung(c))
+    doorbell = Doorbell(deployment, lambda channel: rung[0].rung(channel))
     directory = Directory(calls)
     hub = Hub(store, directory, calls, doorbell, name, settings.lease)
     rung.append(hub)
@@ -87,6 +91,7 @@ async def _run_node(app: web.Application, upstreams: Mapping[str, Source]) -> As
     await doorbell.aclose()
     await hot.aclose()
     await calls.aclose()
+    await deployment.aclose()
 
 
 async def _drain(app: web.Application) -> None:

@@ -43,8 +43,7 @@ class BadJson(InvalidRequest):
 class BadCursor(InvalidRequest):
     """The cursor is not `<epoch>-<seq>`."""
 
-    code = "bad_cursor"
-    message = "A cursor is <epoch>-<seq>, for example 1795219200123-42."
+    code, message = "bad_cursor", "A cursor is <epoch>-<seq>, for example 1795219200123-42."
 
 
 class BadEvent(InvalidRequest):
@@ -148,6 +147,13 @@ class WrongNode(Conflict):
     message = "Another node runs this session: push to that one, or connect again."
 
 
+class Busy(TokenwireError):
+    """The conversation's newest session is still running, and the prompt said to refuse then."""
+
+    code, status, close, type = "conversation_busy", 409, 1008, "conflict_error"
+    message = "This conversation is busy: its last answer is still running."
+
+
 class TooSlow(TokenwireError):
     """The client does not read what it asked for."""
 
@@ -241,9 +247,3 @@ class UpstreamInvalid(UpstreamFailed):
 
     code, retryable = "upstream_invalid", False
     message = "The model server sent something unreadable."
-
-
-class ProducerLost(UpstreamFailed):
-    """Whoever pushed the session's events broke off and did not come back."""
-
-    code, message = "producer_lost", "The program that sent this session's events is gone."

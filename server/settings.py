@@ -6,15 +6,15 @@ bytes. Where values come from is the business of `server.sources`.
 
 import re
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
+
+from server import urls
 
 PREFIX = "TOKENWIRE_"
 MIB = 1024 * 1024
@@ -27,9 +27,6 @@ Lease = Annotated[float, Meta(ge=0.2, le=3600)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Processes = Annotated[int, Meta(ge=1, le=256)]
 Level = Literal["debug", "info", "warning", "error"]
-
-# Userinfo and query values: the places in a URL where passwords are.
-_CREDENTIALS = re.compile(r"(?<=://).*(?=@)|(?<==)[^&]+")
 
 
 class SettingsError(ValueError):
@@ -46,42 +43,18 @@ class Setting(NamedTuple):
     text: bool = True
 
 
-def _url(*schemes: str) -> Callable[[str], str]:
-    expected = "expected a URL like " + " or ".join(f"{scheme}://…" for scheme in schemes)
-
-    def check(url: str) -> str:
-        # The messages never quote the value, since it may hold a password.
-        scheme = url.partition("://")[0] if "://" in url else "no scheme"
-        if scheme not in schemes:
-            raise ValueError(f"{scheme:.20} is not supported; {expected}")
-        with suppress(ValueError):  # urlsplit's own, for a bad port or bracket
-            parts = urlsplit(url)
-            if parts.path if scheme == "unix" else parts.hostname and parts.port != 0:
-                return url
-        raise ValueError(expected)
-
-    return check
-
-
-def _origins(origins: tuple[str, ...]) -> tuple[str, ...]:
-    for origin in origins:
-        if not re.fullmatch(r"https?://[^/?#@*\s]+", origin):
-            raise ValueError(f"expected an origin like https://app.example.com, not {origin!r:.60}")
-    return tuple(origin.lower() for origin in origins)
-
-
-_http, _redis = _url("http", "https"), _url("redis", "rediss", "unix")
-
-
 class ModelRoute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the tokens of one model come from.
 
     `base_url` is by default the setting `upstream`, or Anthropic's own; for `http` the whole address,
     asked with `method`. `model`, as the upstream knows it, is by default the table's own. The key is in
     the variable `api_key_env`; by default it is `api_key`, in `ANTHROPIC_API_KEY`, for `http` none.
+    `takeover` says what becomes of an answer whose node died: its end, its rest (by an `openai` server
+    that knows `continue_final_message`) or another one. For the latter two, prompts are kept in Redis.
     """
 
     upstream: Literal["openai", "anthropic", "http", "demo"] = "openai"
+    takeover: Literal["error", "continue", "restart"] = "error"
     base_url: Text | None = None
     api_key_env: Text | None = None
     model: Text | None = None
@@ -89,7 +62,7 @@ class ModelRoute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         if self.base_url is not None:
-            _http(self.base_url)
+            urls.http(self.base_url)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, repr=False)
@@ -101,13 +74,17 @@ class Settings:
     workers: Annotated[Processes, Setting("number of processes")] = 1
     redis: Annotated[
         Text | None,
-        Setting("URL of Redis; without it, a private Valkey is started", "REDIS_URL", _redis),
+        Setting(
+            "URL of Redis, one server or several; without it, a private Valkey is started",
+            "REDIS_URL",
+            urls.redis,
+        ),
     ] = None
     data_dir: Annotated[Path, Setting("folder of the private Valkey's data")] = Path(
         "~/.local/share/tokenwire"
     )
     upstream: Annotated[
-        Text | None, Setting("base URL of an OpenAI-compatible server", "OPENAI_BASE_URL", _http)
+        Text | None, Setting("base URL of an OpenAI-compatible server", "OPENAI_BASE_URL", urls.http)
     ] = None
     api_key: Annotated[Text | None, Setting("the upstream's key", "OPENAI_API_KEY", secret=True)] = None
     model: Annotated[
@@ -115,10 +92,12 @@ class Settings:
     ] = None
     models: Annotated[
         Mapping[str, ModelRoute],
-        Setting("tables [models.NAME] of upstream, base_url, api_key_env, model, method", text=False),
+        Setting(
+            "tables [models.NAME] of upstream, base_url, api_key_env, model, method, takeover", text=False
+        ),
     ] = field(default_factory=dict)
     allow_origin: Annotated[
-        tuple[str, ...], Setting("foreign origin of a page to let in", check=_origins)
+        tuple[str, ...], Setting("foreign origin of a page to let in", check=urls.origins)
     ] = ()
     lease: Annotated[Lease, Setting("seconds without a sign of life until a producer is replaced")] = 3.0
     linger: Annotated[Grace, Setting("seconds a producer stays after its end, to heal")] = 30.0
@@ -155,6 +134,8 @@ class Settings:
                 raise SettingsError(f"models.{name}: needs a base_url, since upstream is not set")
             if route.upstream == "http" and not route.base_url:
                 raise SettingsError(f"models.{name}: needs a base_url")
+            if route.takeover == "continue" and route.upstream in ("anthropic", "http"):
+                raise SettingsError(f"models.{name}: {route.upstream} cannot continue an answer")
 
     def __repr__(self) -> str:
         return f"Settings({', '.join(f'{k}={shown(k, getattr(self, k))!r}' for k in SETTINGS)})"
@@ -233,7 +214,7 @@ def _masked(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _masked(item) for key, item in value.items()}
     if isinstance(value, str | Path):
-        return _CREDENTIALS.sub("***", str(value)) if "://" in str(value) else str(value)
+        return urls.masked(str(value))
     return list(value) if isinstance(value, tuple) else value
 
 

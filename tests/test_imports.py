@@ -11,7 +11,8 @@ PURE = {"events", "errors", "settings"}
 MAY_IMPORT = {
     "errors": set(),
     "events": {"errors"},
-    "settings": set(),
+    "settings": {"urls"},
+    "urls": set(),
     "sources": {"settings"},
     "upstream": PURE,
     "session": PURE | {"upstream"},

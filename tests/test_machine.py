@@ -8,12 +8,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from server.events import Aborted, AbortReason, Content, Done, encode
 from server.session.answers import Flag
-from server.session.connections import Connections
+from server.session.commands import append_command
+from server.session.connections import RedisUrl
 from server.session.log import Entry, Log
 from server.session.pipeline import Pipeline
 from server.session.scripts import load
 from server.session.state import Gate
-from server.session.store import Identity, Store, append_command
+from server.session.store import Identity, Store
 from tests.redis_server import RedisServer, binaries
 from tests.test_store import SPEC
 
@@ -46,7 +47,7 @@ class StoreAgainstList(RuleBasedStateMachine):
         self.log = Log([Entry(epoch, 1, 1)])
 
     async def _connect(self) -> None:
-        connections = Connections(self.server.url)
+        connections = RedisUrl(self.server.url).server()
         self.pipeline = Pipeline(connections.make, connections.ready)
         self.store = Store(self.pipeline, load(flags=True))
 
@@ -55,7 +56,9 @@ class StoreAgainstList(RuleBasedStateMachine):
     def append(self, texts, final) -> None:
         lines = tuple(encode(Content(t)) for t in texts) + ((encode(Done()),) if final else ())
         entry = self.log.next(lines, final)
-        assert isinstance(self.do(self.pipeline.call(append_command(self.sid, entry)))[0], bytes)
+        assert isinstance(
+            self.do(self.pipeline.call(self.sid, append_command(self.sid, entry)))[0], bytes
+        )
         self.log.absorb(entry)
         self.lines += lines
         self.closed = final

@@ -43,6 +43,8 @@ def test_the_strongest_source_wins(toml, monkeypatch, file, env, flags, port, so
     [
         ("HOST", "host", "0.0.0.0"),
         ("REDIS_URL", "redis", "rediss://u:p@db:6380/1"),
+        ("REDIS_URL", "redis", "redis+sentinel://u:p@a:26379,[::1]:26380/main/1"),
+        ("REDIS_URL", "redis", "rediss+cluster://u:p@a:7000,b"),
         ("OPENAI_BASE_URL", "upstream", "http://llm:8000/v1"),
         ("OPENAI_API_KEY", "api_key", "sk-1"),
     ],
@@ -142,15 +144,16 @@ URL = "expected a URL like redis://… or rediss://… or unix://…"
         ({}, {"REDIS_URL": "http://db"}, f"REDIS_URL: http is not supported; {URL}"),
         (
             {},
-            {"REDIS_URL": "redis+sentinel://:pw@a,b/main"},
-            f"REDIS_URL: redis+sentinel is not supported; {URL}",
+            {"REDIS_URL": "redis+sentinel://:pw@a,b"},
+            "REDIS_URL: expected a URL like redis+sentinel://host:port,host:port/service",
         ),
         (
             {},
-            {"REDIS_URL": "redis+cluster://a"},
-            f"REDIS_URL: redis+cluster is not supported; {URL}",
+            {"REDIS_URL": "redis+gossip://a"},
+            f"REDIS_URL: redis+gossip is not supported; {URL}",
         ),
         ({}, {"REDIS_URL": "redis://:pw@"}, f"REDIS_URL: {URL}"),
+        ({}, {"REDIS_URL": "redis+cluster://a:1,b:pw"}, f"REDIS_URL: {URL}"),
         ({}, {"REDIS_URL": "redis://a:pw"}, f"REDIS_URL: {URL}"),
         ({}, {"REDIS_URL": "unix://"}, f"REDIS_URL: {URL}"),
         (
@@ -207,6 +210,14 @@ def test_a_model_needs_some_place_to_come_from(toml):
     config = toml('[models.a]\nupstream = "http"')
     with pytest.raises(SettingsError, match=r"^models\.a: needs a base_url$"):
         load({"upstream": "http://a"}, {}, config)
+
+
+def test_only_who_knows_how_goes_on_with_an_answer(toml):
+    config = toml('[models.a]\nupstream = "anthropic"\ntakeover = "continue"')
+    with pytest.raises(SettingsError, match=r"^models\.a: anthropic cannot continue an answer$"):
+        load({}, {}, config)
+    config = toml('[models.a]\nupstream = "anthropic"\ntakeover = "restart"')
+    assert load({}, {}, config).settings.models["a"].takeover == "restart"
 
 
 @pytest.mark.parametrize(

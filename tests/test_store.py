@@ -7,13 +7,14 @@ import pytest
 
 from server.events import Aborted, AbortReason, Content, Cursor, Done, encode
 from server.session.answers import Flag, Shut, Turn, parse_turn
-from server.session.connections import Connections
+from server.session.commands import append_command, gate_command
+from server.session.connections import RedisUrl
 from server.session.directory import Directory
 from server.session.log import Entry, Log
 from server.session.pipeline import Pipeline
 from server.session.scripts import load
 from server.session.state import Gate, Spec
-from server.session.store import Identity, Store, append_command, gate_command
+from server.session.store import Identity, Store
 
 SID = "s" * 32
 SPEC = Spec(
@@ -26,7 +27,7 @@ ABORTED = encode(Aborted(AbortReason.USER))
 
 @pytest.fixture
 async def pipeline(each_redis):
-    connections = Connections(each_redis.url)
+    connections = RedisUrl(each_redis.url).server()
     pipeline = Pipeline(connections.make, connections.ready)
     pipeline.scripts = load((await connections.facts()).flags)
     yield pipeline
@@ -48,7 +49,7 @@ class Writer:
     async def append(self, *texts, final=False):
         lines = [encode(Content(text)) for text in texts] + ([encode(Done())] if final else [])
         entry = self.log.next(tuple(lines), final)
-        reply = (await self.pipeline.call(append_command(SID, entry)))[0]
+        reply = (await self.pipeline.call(SID, append_command(SID, entry)))[0]
         if isinstance(reply, bytes):
             self.log.absorb(entry)
         return reply
@@ -79,8 +80,8 @@ async def test_what_is_appended_is_read_back_from_any_cursor(store, writer):
 
 async def test_an_append_may_be_sent_twice_and_lands_once(pipeline, store, writer):
     entry = writer.log.next((encode(Content("a")),), final=False)
-    first = (await pipeline.call(append_command(SID, entry)))[0]
-    second = (await pipeline.call(append_command(SID, entry)))[0]
+    first = (await pipeline.call(SID, append_command(SID, entry)))[0]
+    second = (await pipeline.call(SID, append_command(SID, entry)))[0]
     assert first == str(entry.id).encode()
     assert isinstance(second, Exception)
     assert len((await store.read(SID)).entries) == 2
@@ -102,7 +103,7 @@ async def test_pausing_twice_keeps_the_first_gate(store, writer, pipeline):
     assert (await store.control(SID, Gate.SHUT, 60)).turn.gate == 2
     await writer.append("c")
     assert (await store.control(SID, Gate.SHUT, 60)).turn.gate == 2
-    reply = (await pipeline.call(gate_command(SID)))[0]
+    reply = (await pipeline.call(SID, gate_command(SID)))[0]
     assert parse_turn(reply, 0).gate == 2
     assert (await store.control(SID, Gate.LIFT)).turn.gate is None
     assert (await store.control(SID, Gate.LIFT)).turn.gate is None

@@ -101,9 +101,12 @@ async def test_a_refusal_says_nothing_of_what_was_said(node, http):
 
 
 async def test_bytes_are_bytes_at_the_other_end(node, http):
-    events = await collect(clients.ndjson(http, node, await start(http, node, model="speech")))
+    sid = await start(http, node, model="speech")
+    events = await collect(clients.ndjson(http, node, sid))
     assert b"".join(base64.b64decode(e["data"]) for e in events if e["type"] == "bytes") == SOUND
     assert events[-1]["type"] == "done"
+    async with http.get(node.url(f"/v1/sessions/{sid}/raw")) as response:
+        assert (response.content_type, await response.read()) == ("audio/mpeg", SOUND)
 
 
 async def test_what_never_ends_is_ended_by_the_limit(node, http, model_server):

@@ -14,11 +14,12 @@ import msgspec
 from server.errors import StoreUnavailable
 from server.events import Cursor
 from server.session.answers import Meta, Read, Turn
+from server.session.commands import PAGE, parse_read, read_commands
+from server.session.jobs import Carrier
 from server.session.link import Command, Reply
 from server.session.log import Absorbed, Entry, Log
-from server.session.pipeline import Pipeline
 from server.session.state import Spec
-from server.session.store import PAGE, Store, parse_read, read_commands
+from server.session.store import Store
 from server.session.tail import Tail
 from server.session.viewer import Ending
 
@@ -38,11 +39,12 @@ class Follower:
         self,
         tail: Tail,
         store: Store,
-        pipeline: Pipeline,
+        redis: Carrier,
         learned: Callable[["Follower"], None],
         patience: float,
     ) -> None:
         self.tail = tail
+        self.key = tail.sid
         self.meta: Meta | None = None
         self.spec: Spec | None = None
         self.heal: Callable[[], None] | None = None
@@ -50,7 +52,7 @@ class Follower:
         self.idle_since = self._now()
         self.due = 0.0
         self._store = store
-        self._pipeline = pipeline
+        self._redis = redis
         self._learned = learned
         self._patience = patience
         self._queued = self._again = False
@@ -65,7 +67,7 @@ class Follower:
             self._again = True
         else:
             self._queued = True
-            self._pipeline.submit(self)
+            self._redis.submit(self)
 
     def commands(self) -> Sequence[Command]:
         """Ask for what comes from the tail's last entry on."""

@@ -44,7 +44,7 @@ class Intake:
         return await _answer(producer, upstream, duplicate=body is None)
 
     async def _absent(self, sid: str) -> TokenwireError:
-        (read,) = await self._store.peek((sid,))
+        read = await self._store.peek(sid)
         if read.meta is None:
             return await self._hub.absent(sid)
         if read.meta.gone:

@@ -9,12 +9,12 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from math import inf
 
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError
+from redis.exceptions import ReadOnlyError, RedisError
 
-from server.errors import StoreUnavailable
+from server.session.jobs import Call, Job, nobody
 from server.session.link import Command, Link, Reply
 from server.session.pace import Pace
 
@@ -23,72 +23,6 @@ log = logging.getLogger(__name__)
 FLIGHT_TIMEOUT = 5.0
 FLIGHT_JOBS = 4096
 BACKOFF = (0.02, 0.05, 0.1, 0.2, 0.5)
-
-
-def checked(replies: Sequence[Reply]) -> Sequence[Reply]:
-    """Return the replies; raise `StoreUnavailable` if one is a refusal."""
-    for reply in replies:
-        if isinstance(reply, OutOfMemoryError):
-            raise StoreUnavailable("The store is full.")
-        if isinstance(reply, Exception):
-            raise StoreUnavailable() from reply
-    return replies
-
-
-class Job(Protocol):
-    """Commands that go together; asked for them only when a flight leaves."""
-
-    def commands(self) -> Sequence[Command]:
-        """Return the commands to send now; none means that there is nothing to do any more."""
-
-    def settle(self, replies: Sequence[Reply]) -> None:
-        """Take one reply a command."""
-
-    def lost(self) -> None:
-        """Learn that the connection broke: the outcome is unknown."""
-
-
-class Call:
-    """A job that is a future: commands known in advance, replies awaited."""
-
-    def __init__(self, commands: Sequence[Command]) -> None:
-        self._commands = commands
-        self.replies: asyncio.Future[Sequence[Reply]] = asyncio.get_running_loop().create_future()
-
-    def commands(self) -> Sequence[Command]:
-        """Return the commands, unless nobody waits for them any more."""
-        return () if self.replies.done() else self._commands
-
-    def settle(self, replies: Sequence[Reply]) -> None:
-        """Hand the replies to whoever waits."""
-        if not self.replies.done():
-            self.replies.set_result(replies)
-
-    def lost(self) -> None:
-        """Fail whoever waits."""
-        if not self.replies.done():
-            self.replies.set_exception(StoreUnavailable())
-
-
-class Note:
-    """A job whose outcome is nobody's concern."""
-
-    def __init__(self, *commands: Command) -> None:
-        self._commands = commands
-
-    def commands(self) -> Sequence[Command]:
-        """Return the commands."""
-        return self._commands
-
-    def settle(self, replies: Sequence[Reply]) -> None:
-        """Take no notice."""
-
-    def lost(self) -> None:
-        """Take no notice."""
-
-
-def _nobody() -> None:
-    """Be told, and do nothing."""
 
 
 class Pipeline:
@@ -120,7 +54,7 @@ class Pipeline:
         self._closed = False
         self.down_since: float | None = None
         self.reconnected_at: float | None = None
-        self.reconnected: Callable[[], None] = _nobody
+        self.reconnected: Callable[[], None] = nobody
 
     def submit(self, job: Job, urgent: bool = False) -> None:
         """Queue a job for the next flight; an urgent one does not wait for company."""
@@ -129,11 +63,19 @@ class Pipeline:
         self._jobs.append(job)
         return self._arrange(urgent)
 
-    async def call(self, *commands: Command) -> Sequence[Reply]:
+    async def call(self, key: str, *commands: Command) -> Sequence[Reply]:
         """Send commands and return their replies; raise `StoreUnavailable` if they got lost."""
-        job = Call(commands)
+        job = Call(key, commands)
         self.submit(job)
         return await job.replies
+
+    def down_for(self, key: str | None = None) -> float:
+        """Return the seconds since the server could last be reached; 0 while it can."""
+        return 0.0 if self.down_since is None else self._loop.time() - self.down_since
+
+    def back_for(self, key: str) -> float:
+        """Return the seconds since the server came back; for ever if it has not been away."""
+        return inf if self.reconnected_at is None else self._loop.time() - self.reconnected_at
 
     async def aclose(self) -> None:
         """Stop flying, fail what waits and close the connection."""

@@ -19,6 +19,6 @@ async def readyz(request: web.Request) -> web.Response:
     node = request.app[CONTEXT].node
     if node.draining:
         raise Draining()
-    if node.down_for:
+    if node.down_for():
         raise StoreUnavailable()
     return answer({"status": "ready"})

@@ -33,7 +33,7 @@ from server.wire.native import WebSocket, text_frame
 log = logging.getLogger(__name__)
 
 HEARTBEAT = 15.0
-_CLOSE = {
+CLOSE = {
     Ending.FINAL: 1000,
     Ending.GONE: 4410,
     Ending.MOVING: 1012,
@@ -49,7 +49,8 @@ class Socket:
     """
 
     def __init__(self, request: web.Request, ws: web.WebSocketResponse) -> None:
-        self._node = request.app[CONTEXT].node
+        self._context = request.app[CONTEXT]
+        self._node = self._context.node
         self._ws = ws
         self._sink = RawSink(request)
         self._viewers: dict[str, Viewer] = {}
@@ -72,12 +73,14 @@ class Socket:
         reading = asyncio.create_task(self._read())
         leave = self._move
         self._node.leavers.add(leave)
+        self._context.heart.join(self, self._beat)
         try:
             await asyncio.wait((reading, self._over), return_when=asyncio.FIRST_COMPLETED)
             async with self._answering:  # who asked for the end is still told so
                 reading.cancel()
         finally:
             self._node.leavers.discard(leave)
+            self._context.heart.leave(self)
             # The reader goes first: closing while it waits would skip the closing handshake.
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
@@ -87,7 +90,7 @@ class Socket:
                 viewer.leave()
         if self._over.done():
             ending = self._over.result()
-            await self._ws.close(code=_CLOSE[ending], message=ending.encode())
+            await self._ws.close(code=CLOSE[ending], message=ending.encode())
 
     async def _read(self) -> None:
         async for message in self._ws:
@@ -158,6 +161,10 @@ class Socket:
             viewer.notify("moving")
         if not self._over.done():
             self._over.set_result(Ending.MOVING)
+
+    def _beat(self) -> None:
+        if self._node.down_for() > self._context.grace:
+            self._move()
 
     def _drop(self, sid: str) -> None:
         if (viewer := self._viewers.pop(sid, None)) is not None:

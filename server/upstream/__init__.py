@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
 from server.errors import TokenwireError, UnknownModel, UpstreamFailed, UpstreamTruncated
@@ -22,12 +23,14 @@ class Request:
     """One generation to run: an OpenAI chat-completions body, read only.
 
     `messages` is a list of `{"role", "content"}`; `parameters` is everything else the caller sent
-    (temperature, tools, …), to be passed on as it is. If it is `pushed`, the caller is the upstream.
+    (temperature, tools, …), to be passed on as it is. `continued` is the answer's text so far, when
+    another producer of it died: the upstream goes on behind it. If `pushed`, the caller is the upstream.
     """
 
     model: str
     messages: list[dict[str, Any]]
     parameters: Mapping[str, Any]
+    continued: str = ""
     pushed: bool = False
 
     @property
@@ -129,12 +132,21 @@ def pulled(source: Source) -> Upstream:
     return upstream
 
 
+class Takeover(StrEnum):
+    """What becomes of an answer whose producer died: its end, the rest of it, or another one."""
+
+    ERROR = "error"
+    CONTINUE = "continue"
+    RESTART = "restart"
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """An upstream, and the name by which it knows the model (None: the same)."""
 
     upstream: Upstream
     model: str | None = None
+    takeover: Takeover = Takeover.ERROR
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +169,11 @@ class Models:
             with suppress(UpstreamFailed):
                 names.update(await self.listing())
         return sorted(names)
+
+    def takeover(self, request: Request) -> Takeover:
+        """Return what becomes of an answer whose producer died; only a model server can go on."""
+        route = None if request.pushed else self.routes.get(request.model)
+        return route.takeover if route else Takeover.ERROR
 
     def resolve(self, request: Request) -> tuple[Upstream, Request]:
         """Return the upstream for a request, and the request as it knows it; raise `UnknownModel`."""

@@ -129,17 +129,18 @@ class _Text:
 
 
 class _Bytes:
-    """Anything else, piece by piece."""
+    """Anything else, piece by piece; the first one says of what type."""
 
-    def __init__(self, push: Push, whole: bool) -> None:
+    def __init__(self, push: Push, whole: bool, content_type: str) -> None:
         self.begun = False
         self._push = push
         self._whole = whole
+        self._type = content_type
 
     def feed(self, piece: bytes) -> bool:
         """Push a piece."""
+        self._push(Bytes(piece, None if self.begun else self._type))
         self.begun = True
-        self._push(Bytes(piece))
         return False
 
     def finish(self) -> FinalEvent:
@@ -208,7 +209,7 @@ def reader_of(content_type: str, push: Push, whole: bool) -> Reader:
         return _Document(push, whole)
     if kind.startswith("text/"):
         return _Text(push, whole, charset)
-    return _Bytes(push, whole)
+    return _Bytes(push, whole, content_type)
 
 
 def _ending(messages: MessageReader, whole: bool) -> FinalEvent:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from server.settings import ModelRoute, Settings
-from server.upstream import Models, Route, Source, Upstream, pulled
+from server.upstream import Models, Route, Source, Takeover, Upstream, pulled
 from server.upstream.anthropic import BASE_URL, KEY_VARIABLE, Anthropic
 from server.upstream.caller import Server
 from server.upstream.demo import demo
@@ -30,7 +30,7 @@ class Clients:
         """Return who serves what; `upstreams` are the embedding program's."""
         settings = self._settings
         routes = {"demo": Route(pulled(demo()))}
-        routes |= {name: Route(self._upstream(t), t.model) for name, t in settings.models.items()}
+        routes |= {name: self._route(t) for name, t in settings.models.items()}
         routes |= {name: Route(pulled(source)) for name, source in upstreams.items()}
         default = settings.model or next(iter(upstreams), "")
         if not settings.upstream:
@@ -38,6 +38,9 @@ class Clients:
         server = Server(settings.upstream, settings.api_key)
         listing = partial(self._openai.models, server)
         return Models(routes, default, self._openai.upstream(server), listing, self._pushed)
+
+    def _route(self, table: ModelRoute) -> Route:
+        return Route(self._upstream(table), table.model, Takeover(table.takeover))
 
     def _upstream(self, table: ModelRoute) -> Upstream:
         settings, named = self._settings, table.api_key_env

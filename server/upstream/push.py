@@ -10,7 +10,6 @@ from collections.abc import Iterable
 
 from server.errors import (
     BadEvent,
-    ProducerLost,
     PushConflict,
     SessionClosed,
     TokenwireError,
@@ -26,6 +25,12 @@ from server.upstream.sse_parser import Message
 
 LOOK = 1.0
 """Seconds between looks at the deadline."""
+
+
+class ProducerLost(UpstreamFailed):
+    """Whoever pushed the session's events broke off and did not come back."""
+
+    code, message = "producer_lost", "The program that sent this session's events is gone."
 
 
 class Push:
@@ -101,15 +106,15 @@ class Push:
             self._numbered = self._body
         return self._body
 
-    def read(self, item: Item, feed: Feed) -> None:
-        """Push what an item holds; raise `UpstreamInvalid` if it is no event."""
+    def read(self, item: Item, feed: Feed, content_type: str) -> None:
+        """Push what an item of a body of that type holds; raise `UpstreamInvalid` if it is no event."""
         try:
             if isinstance(item, str):
                 feed.push(Content(item))
             elif isinstance(item, Message):
                 self._take(item)
             else:
-                feed.push(Bytes(item))
+                feed.push(Bytes(item, None if self._begun else content_type))
         except UpstreamInvalid:
             raise
         except UpstreamFailed as error:
@@ -154,7 +159,7 @@ class _Body:
         self.stopped: asyncio.Future[TokenwireError | None] = asyncio.get_running_loop().create_future()
         self.number = head.number
         self._push = push
-        self._last = head.last
+        self._head = head
         self._feed = feed
         self._items = items
         self._known = known
@@ -180,7 +185,7 @@ class _Body:
         """Learn that the body came to a clean end."""
         self._read(self._items.end())
         self._whole = True
-        if self._last:
+        if self._head.last:
             self._push.close()
 
     def leave(self, lost: bool) -> None:
@@ -207,7 +212,7 @@ class _Body:
         size = 1 if isinstance(item, Message) else len(item)
         known = min(size, max(0, self._known - self._seen))
         if not known:
-            self._push.read(item, self._feed)
+            self._push.read(item, self._feed, self._head.content_type)
         elif known < size and not isinstance(item, Message):
-            self._push.read(item[known:], self._feed)
+            self._push.read(item[known:], self._feed, self._head.content_type)
         self._seen += size

@@ -60,7 +60,7 @@ class _Text:
 
 class _Pieces:
     def feed(self, piece: bytes) -> Iterable[Item]:
-        return (piece,)
+        return (piece,) if piece else ()
 
     def end(self) -> Iterable[Item]:
         return ()

@@ -134,6 +134,9 @@ def test_text_is_the_same_wherever_it_is_cut(text, data):
 def test_bytes_are_the_same_wherever_they_are_cut(body, data):
     *events, end = read("audio/mpeg", *(piece for piece in cut(body, data) if piece))
     assert (b"".join(event.data for event in events), end) == (body, Done())
+    assert [event.content_type for event in events] == ["audio/mpeg", *[None] * len(events)][
+        : len(events)
+    ]
 
 
 def cut(body, data):
@@ -169,7 +172,7 @@ TRUNCATED = [
     (SSE, sse({"response": "a"}), False, [Content("a")]),
     (NDJSON, lines({"text": "a"}), False, [Content("a")]),
     (TEXT, b"a", False, [Content("a")]),
-    ("audio/mpeg", b"a", False, [Bytes(b"a")]),
+    ("audio/mpeg", b"a", False, [Bytes(b"a", "audio/mpeg")]),
     (JSON, b"{}", False, []),
 ]
 
