@@ -3,7 +3,7 @@
 import asyncio
 import random
 import secrets
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from server.session.conversations import Conversations
 from server.session.directory import Directory
 from server.session.heirs import Heirs
 from server.session.hub import Hub
+from server.session.intake import Intake
 from server.session.jobs import Carrier
 from server.session.producers import Producers, Rules, Tasks
 from server.session.rows import Rows
@@ -24,7 +25,7 @@ from server.session.store import Identity, Store
 from server.session.sweeper import sweep_for_ever
 from server.session.tail import Tail
 from server.session.viewer import Dialect, Sink, Viewer
-from server.upstream import Models, Request, Takeover
+from server.upstream import Head, Models, Request, Takeover
 
 CATCH_UP = 2.0
 SPREAD = 2.0
@@ -76,6 +77,7 @@ class Node:
         self._conversations = Conversations(Rows(store.runner), store, self._steering, self._tasks)
         self._producers = Producers(name, store, hub, hot, rules, self._tasks, self._steering.orphaned)
         self._steering.producers = self._producers
+        self._intake = Intake(store, hub, self._producers)
         heirs = Heirs(name, models, store, self._producers, 5 * rules.lease)
         hub.succeed = heirs.succeed
         self._tasks.spawn(sweep_for_ever(heirs, directory, secret))
@@ -135,7 +137,7 @@ class Node:
     def _spec(
         self, request: Request, options: Options, echo: dict[str, Any] | None, created: int
     ) -> Spec:
-        rules, takeover = self._rules, self.models.takeover(request.model)
+        rules, takeover = self._rules, self.models.takeover(request)
         return Spec(
             model=request.model,
             created=created,
@@ -194,6 +196,10 @@ class Node:
     async def control(self, sid: str, action: Action) -> dict[str, Any]:
         """Pause, resume or abort; asked twice, it answers twice the same."""
         return await self._steering.control(sid, action)
+
+    async def push(self, sid: str, head: Head, pieces: AsyncGenerator[bytes, None]) -> dict[str, Any]:
+        """Take a body of a session that is fed from outside; return where the log stands with it."""
+        return await self._intake.push(sid, head, pieces)
 
     async def delete(self, sid: str) -> None:
         """Abort if live, wait for the upstream to be closed, and wipe the log for good."""
