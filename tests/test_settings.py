@@ -279,7 +279,7 @@ def test_the_effective_settings_are_toml_with_their_sources(toml):
         "# upstream is not set",
         "# api_key is not set",
         f'model = "tést\\"\\n"  # {config}: model',
-        f'models = {{"a b" = {{"upstream" = "demo", "takeover" = "error", "takeover" = "error"}}}}  # {config}: models',
+        f'models = {{"a b" = {{"upstream" = "demo", "takeover" = "error"}}}}  # {config}: models',
         'allow_origin = ["https://a"]  # --allow-origin',
         "lease = 1.0  # TOKENWIRE_LEASE",
         "# secret is not set",
