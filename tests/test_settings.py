@@ -284,7 +284,7 @@ def test_the_effective_settings_are_toml_with_their_sources(toml):
         "lease = 1.0  # TOKENWIRE_LEASE",
         "# secret is not set",
     ]
-    assert tomllib.loads(text)["models"] == {"a b": {"upstream": "demo"}}
+    assert tomllib.loads(text)["models"] == {"a b": {"upstream": "demo", "takeover": "error"}}
 
 
 def test_the_shown_settings_can_be_used_as_a_file(toml):
