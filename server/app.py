@@ -9,13 +9,16 @@ from pathlib import Path
 
 from aiohttp import web
 
-import server.transport.health
+import server.transport.tickets
 import server.transport.ws  # noqa: F401 - their routes join api's
 from server.errors import StoreUnavailable
+from server.ops.auth import Auth
+from server.ops.limits import Addresses
 from server.session.deployment import deployed
 from server.session.directory import Directory
 from server.session.doorbell import Doorbell
 from server.session.hub import Hub
+from server.session.ledger import Allowed
 from server.session.node import Node
 from server.session.pace import Pace
 from server.session.producer import Bounds
@@ -23,9 +26,11 @@ from server.session.producers import Rules
 from server.session.scripts import load
 from server.session.store import Store
 from server.settings import Settings
-from server.transport import api, guard
+from server.transport import api, guard, health
+from server.transport.access import ACCESS, PUBLIC, Access, identity
 from server.transport.context import CONTEXT, Context
 from server.transport.heart import Heart
+from server.transport.pages import PAGES, Pages, pages
 from server.upstream import Models, Route, Source, pulled
 from server.upstream.demo import demo
 from server.upstream.openai import OpenAI, Server
@@ -33,6 +38,8 @@ from server.upstream.openai import OpenAI, Server
 log = logging.getLogger(__name__)
 
 SETTINGS = web.AppKey("settings", Settings)
+AUTH = web.AppKey("auth", Auth)
+ADDRESSES = web.AppKey("addresses", Addresses)
 _CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'none'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -46,13 +53,20 @@ def create_app(settings: Settings, *, upstreams: Mapping[str, Source] | None = N
     `settings.redis` must be a URL: whoever runs the application starts the embedded server.
     Starting it raises `StoreUnavailable` if that Redis cannot be reached or would evict keys.
     """
-    app = web.Application(middlewares=[guard.errors, guard.origins], client_max_size=settings.max_body)
+    middlewares = [guard.errors, pages, identity]
+    app = web.Application(middlewares=middlewares, client_max_size=settings.max_body)
     app[SETTINGS] = settings
+    app[AUTH] = Auth(settings)
+    app[ADDRESSES] = Addresses(settings.trust_proxy, settings.max_connections, settings.max_requests)
+    app[PAGES] = Pages(settings.allow_origin, settings.insecure or app[AUTH].asks)
+    app.on_response_prepare.append(app[PAGES].dress)
     app.cleanup_ctx.append(partial(_run_node, upstreams=upstreams or {}))
     app.on_shutdown.append(_drain)
     app.add_routes(api.routes)
-    for name, page in _pages().items():
-        app.router.add_get(f"/{name}", partial(_page, *page))
+    shown = {name: partial(_page, *page) for name, page in _pages().items()}
+    for name, page in shown.items():
+        app.router.add_get(f"/{name}", page)
+    app[PUBLIC] = frozenset({health.healthz, health.readyz, *shown.values()})
     return app
 
 
@@ -78,9 +92,10 @@ async def _run_node(app: web.Application, upstreams: Mapping[str, Source]) -> As
     models = _models(settings, client, upstreams)
     node = Node(name, models, store, directory, hub, hot, rules(settings), secret)
     heart = Heart(settings.heartbeat)
-    origins = tuple(settings.allow_origin)
-    app[CONTEXT] = Context(node, heart, settings.redis_grace, settings.max_frame, origins)
+    app[CONTEXT] = Context(node, heart, settings.redis_grace, settings.max_frame, settings.max_commands)
+    access = app[ACCESS] = Access(app[AUTH], node.ledger, secret, app[ADDRESSES], app[PAGES], settings)
     yield
+    await access.aclose()
     await heart.aclose()
     await node.aclose()
     await client.aclose()
@@ -107,6 +122,9 @@ def rules(settings: Settings) -> Rules:
         ),
         send_timeout=settings.send_timeout,
         grace=settings.redis_grace,
+        allowed=Allowed(
+            settings.max_running, settings.max_paused, settings.max_stored, settings.max_viewers
+        ),
     )
 
 
@@ -138,10 +156,5 @@ def _pages() -> dict[str, tuple[bytes, str]]:
 
 
 async def _page(body: bytes, content_type: str, request: web.Request) -> web.Response:
-    headers = {
-        "Content-Security-Policy": _CSP,
-        "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "no-referrer",
-        "Cache-Control": "no-cache",
-    }
+    headers = {"Content-Security-Policy": _CSP, "Cache-Control": "no-cache"}
     return web.Response(body=body, content_type=content_type, charset="utf-8", headers=headers)

@@ -1,4 +1,5 @@
-"""The command line: `tokenwire [flags]` serves, `tokenwire check-config [flags]` tells how it would.
+"""The command line: `tokenwire [flags]` serves, `tokenwire check-config [flags]` tells how it would,
+`tokenwire token …` makes keys and tickets.
 
 It ends with 0 after a graceful stop, with 1 if it cannot serve and with 2 for a bad setting, and
 says why in one line.
@@ -17,8 +18,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from server.errors import TokenwireError
-from server.ops import embedded, workers
-from server.settings import SETTINGS, Settings, SettingsError, flag, is_list, shown
+from server.ops import embedded, token, workers
+from server.ops.auth import demand_identity
+from server.settings import SETTINGS, Settings, SettingsError, flag, is_list, is_switch, shown
 from server.sources import Loaded, as_toml, load
 
 if TYPE_CHECKING:
@@ -42,8 +44,11 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    given = sys.argv[1:] if argv is None else list(argv)
     try:
-        command, loaded = _parse(argv)
+        if given[:1] == [token.COMMAND]:
+            return token.run(given[1:])
+        command, loaded = _parse(given)
         if command == "check-config":
             print(as_toml(loaded), flush=True)
             return 0
@@ -59,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parse(argv: Sequence[str] | None) -> tuple[str, Loaded]:
+def _parse(argv: Sequence[str]) -> tuple[str, Loaded]:
     parser = _Parser(
         prog="tokenwire", description="Serve token streams over SSE and WebSocket.", allow_abbrev=False
     )
@@ -68,6 +73,11 @@ def _parse(argv: Sequence[str] | None) -> tuple[str, Loaded]:
     parser.add_argument("--config", metavar="FILE", help="TOML file with settings")
     for name, setting in SETTINGS.items():
         if option := flag(name):
+            if is_switch(name):
+                parser.add_argument(
+                    option, dest=name, action="store_const", const="true", help=setting.help
+                )
+                continue
             action = "append" if is_list(name) else "store"
             parser.add_argument(option, dest=name, action=action, metavar="X", help=setting.help)
     known, unknown = parser.parse_known_args(argv)
@@ -81,6 +91,7 @@ def _parse(argv: Sequence[str] | None) -> tuple[str, Loaded]:
 
 
 def _serve(settings: Settings) -> int:
+    demand_identity(settings)
     level = settings.log_level.upper()
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if post := workers.Post.of(os.environ):
@@ -116,15 +127,23 @@ async def _node(settings: Settings, announce: Callable[[int], None], shared: boo
     # Not before they are needed: check-config and a parent of workers do without.
     from aiohttp import web
 
-    from server.app import create_app
+    from server.app import ADDRESSES, create_app
     from server.transport.context import CONTEXT
+    from server.transport.doorstep import Runner
 
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         with suppress(NotImplementedError):  # Windows: Ctrl-C cancels this task instead
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
     app = create_app(settings)
-    runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=LEFTOVER)
+    runner = Runner(
+        app,
+        app[ADDRESSES],
+        handler_cancellation=True,
+        access_log=None,
+        shutdown_timeout=LEFTOVER,
+        keepalive_timeout=settings.idle_timeout,
+    )
     try:
         await runner.setup()
         site = web.TCPSite(

@@ -57,7 +57,12 @@ def test_every_setting_has_a_variable_and_every_open_one_a_flag():
     for name, setting in SETTINGS.items():
         expected = f"TOKENWIRE_{name.upper()}" if setting.text else None
         assert (*variables(name), None)[-1 if not setting.text else -2] == expected
-    assert [name for name in SETTINGS if flag(name) is None] == ["api_key", "models", "secret"]
+    assert [name for name in SETTINGS if flag(name) is None] == [
+        "api_key",
+        "models",
+        "jwt_secret",
+        "secret",
+    ]
 
 
 def test_a_config_file_may_be_named_by_the_environment(toml):
@@ -266,6 +271,11 @@ def test_the_effective_settings_are_toml_with_their_sources(toml):
         f'model = "tést\\"\\n"  # {config}: model',
         f'models = {{"a b" = {{"upstream" = "demo"}}}}  # {config}: models',
         'allow_origin = ["https://a"]  # --allow-origin',
+        "# keys_file is not set",
+        "# jwt_secret is not set",
+        "# jwks is not set",
+        "# jwt_issuer is not set",
+        "# jwt_audience is not set",
         "lease = 1.0  # TOKENWIRE_LEASE",
         "# secret is not set",
     ]

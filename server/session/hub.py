@@ -127,15 +127,16 @@ class Hub:
 
     def model(self, sid: str) -> str:
         """Return the model of a session whose tail is open."""
-        spec = self._spec(sid)
+        spec = self.spec(sid)
         return spec.model if spec else ""
 
     def pause_ttl(self, sid: str, otherwise: float) -> float:
         """Return how long a pause of that session lasts, as far as this node knows."""
-        spec = self._spec(sid)
+        spec = self.spec(sid)
         return spec.pause_ttl if spec else otherwise
 
-    def _spec(self, sid: str) -> Spec | None:
+    def spec(self, sid: str) -> Spec | None:
+        """Return what was fixed when a session started, if its tail is open."""
         follower = self.followers.get(sid)
         return follower.spec if follower else None
 

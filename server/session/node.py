@@ -8,13 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from server.callers import Right
 from server.errors import Conflict, Draining, Gone
 from server.events import Cursor
 from server.session import snapshot
+from server.session.admission import Admission
 from server.session.answers import Flag
 from server.session.directory import Directory
 from server.session.hub import Hub
 from server.session.jobs import Carrier
+from server.session.ledger import Ledger
 from server.session.producers import Producers, Rules, Tasks
 from server.session.state import Action, Options, Spec
 from server.session.steering import Steering
@@ -44,8 +47,9 @@ class Seat:
 
 
 class Node:
-    """One server process's sessions. `models` says who serves what; `secret` makes idempotent ids.
+    """One server process's sessions. `models` says who serves what.
 
+    Every call is on behalf of `server.callers.CALLER`, and checked for what that may do.
     Each connection that delivers puts a call into `leavers` that tells its client to go elsewhere.
     """
 
@@ -62,19 +66,26 @@ class Node:
     ) -> None:
         self.name = name
         self.models = models
-        self.secret = secret
+        self.ledger = Ledger(hot, rules.allowed)
         self.draining = False
         self.leavers: set[Callable[[], None]] = set()
+        self._secret = secret
         self._store = store
         self._directory = directory
         self._hub = hub
         self._hot = hot
         self._rules = rules
+        self._admission = Admission(store, hub, self.ledger)
         self._tasks = Tasks()
         self._steering = Steering(store, hub, rules, self._tasks)
         self._producers = Producers(name, store, hub, hot, rules, self._tasks, self._steering.orphaned)
         self._steering.producers = self._producers
         self._tasks.spawn(sweep_for_ever(store, directory, name, secret, 5 * rules.lease))
+
+    @property
+    def secret(self) -> bytes:
+        """The key that makes the caller's idempotent ids, the same on all nodes."""
+        return self._admission.secret(self._secret)
 
     def down_for(self, sid: str | None = None) -> float:
         """Return the seconds since that session's store (or any) was last reached; 0 while it can be."""
@@ -93,7 +104,8 @@ class Node:
         upstream, wanted = self.models.resolve(request)
         # The owner is this very call: it may ask again after a lost answer, a second call may not.
         owner = f"{self.name}:{secrets.token_hex(4)}"
-        who = Identity(sid, owner, self._spec(request, options), digest)
+        principal = await self._admission.start(sid, 2 * self._rules.lease)
+        who = Identity(sid, owner, self._spec(request, options, principal), digest)
         producer, follower = self._producers.prepare(who)
         if early := fresh and not self.down_for(sid):
             producer.start(upstream, wanted)
@@ -119,7 +131,7 @@ class Node:
             raise Gone()
         return None if flag is Flag.EXISTS else epoch
 
-    def _spec(self, request: Request, options: Options) -> Spec:
+    def _spec(self, request: Request, options: Options, principal: str | None) -> Spec:
         rules = self._rules
         return Spec(
             model=request.model,
@@ -129,6 +141,7 @@ class Node:
             orphan_ttl=options.orphan_ttl,
             hold_limit=_chosen(options.hold_limit, rules.hold_limit),
             pause_ttl=_chosen(options.pause_ttl, rules.pause_ttl),
+            principal=principal,
         )
 
     async def seat(self, sid: str, after: Cursor | None) -> Seat:
@@ -139,6 +152,7 @@ class Node:
         if self.draining:
             raise Draining()
         tail = await self._hub.tail(sid)
+        self._admission.read(tail)
         if after is None:
             return Seat(tail, Cursor(tail.log.epoch, 0))
         deadline = asyncio.get_running_loop().time() + CATCH_UP
@@ -164,14 +178,21 @@ class Node:
 
     async def control(self, sid: str, action: Action) -> dict[str, Any]:
         """Pause, resume or abort; asked twice, it answers twice the same."""
+        await self._admission.control(sid, action)
         return await self._steering.control(sid, action)
+
+    async def owner(self, sid: str, right: Right) -> str | None:
+        """Return whose session it is, to a caller who has that right there."""
+        return await self._admission.owner(right, sid)
 
     async def delete(self, sid: str) -> None:
         """Abort if live, wait for the upstream to be closed, and wipe the log for good."""
+        await self._admission.control(sid, Action.ABORT)
         await self._steering.delete(sid)
 
     async def session(self, sid: str) -> dict[str, Any]:
         """Return the session object."""
+        await self._admission.check(Right.READ, sid)
         read = await self._store.read(sid)
         if read.meta is None:
             raise await self._hub.absent(sid)
@@ -180,7 +201,8 @@ class Node:
         return snapshot.session(sid, read, await self._store.viewers(sid))
 
     async def sessions(self, offset: int, count: int) -> list[dict[str, Any]]:
-        """Return the recent sessions, newest first, without their text."""
+        """Return the recent sessions of everybody, newest first, without their text."""
+        self._admission.operator()
         sids = await self._directory.recent(offset, count)
         reads = await asyncio.gather(*map(self._store.peek, sids))
         return [

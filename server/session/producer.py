@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from server.errors import UpstreamFailed
+from server.errors import UpstreamFailed, trace
 from server.events import Aborted, AbortReason, Error, Event, FinalEvent, encode
 from server.session.appender import Appender
 from server.session.healing import Over
@@ -78,6 +78,7 @@ class Producer:
             await asyncio.wait((self._reading, self.appender.over), return_when="FIRST_COMPLETED")
             await self._close()
             why = await self.appender.over
+            self.appender.lease.size = self._bytes
             self.appender.lease.report = msgspec.json.encode(self.closed.result())
             await self.appender.renew()
             if why in (Over.WRITTEN, Over.CLOSED):
@@ -124,8 +125,8 @@ class Producer:
             if cancelled.args and isinstance(cancelled.args[0], AbortReason):
                 return Aborted(cancelled.args[0])
             raise
-        except Exception:
-            log.exception("an upstream raised")
+        except Exception as error:
+            log.error("an upstream raised: %s", trace(error))
             return _failure(UpstreamFailed())
 
     def push(self, event: Event) -> None:
@@ -153,6 +154,7 @@ class Producer:
 
     async def beat(self) -> None:
         """Renew the lease, and see whether anybody is watching."""
+        self.appender.lease.size = self._bytes
         await self.appender.renew()
         await self.look()
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from server.errors import StoreUnavailable
+from server.errors import StoreUnavailable, trace
 from server.events import AbortReason
 from server.session.appender import Appender
 from server.session.follower import Follower
@@ -16,6 +16,7 @@ from server.session.healing import Over
 from server.session.hub import Hub
 from server.session.jobs import Carrier
 from server.session.lease import Lease
+from server.session.ledger import Allowed
 from server.session.producer import Bounds, Producer
 from server.session.store import Identity, Store
 
@@ -37,6 +38,7 @@ class Rules:
     bounds: Bounds
     send_timeout: float
     grace: float
+    allowed: Allowed
 
 
 class Tasks:
@@ -55,7 +57,7 @@ class Tasks:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, StoreUnavailable):
-            log.error("a task failed", exc_info=error)
+            log.error("a task failed: %s", trace(error))
 
     async def aclose(self) -> None:
         """Cancel and await them all."""

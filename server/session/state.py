@@ -98,7 +98,10 @@ def status_of(final: FinalEvent | None) -> Status:
 
 
 class Spec(msgspec.Struct, frozen=True):
-    """What is fixed when a session starts; times in seconds, `created` in Unix milliseconds."""
+    """What is fixed when a session starts; times in seconds, `created` in Unix milliseconds.
+
+    `principal` is whose it is; None: of whoever knows its id.
+    """
 
     model: str
     created: int
@@ -107,6 +110,7 @@ class Spec(msgspec.Struct, frozen=True):
     orphan_ttl: float | None
     hold_limit: int
     pause_ttl: float
+    principal: str | None = None
 
 
 class Report(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -15,7 +15,7 @@ from redis.exceptions import NoScriptError
 
 from server.errors import StoreUnavailable
 from server.events import Cursor
-from server.session import answers, directory
+from server.session import answers, directory, ledger
 from server.session.answers import Controlled, Flag, Read, Renewal, Turn
 from server.session.jobs import Carrier, Note, checked
 from server.session.link import Command, Reply
@@ -111,12 +111,18 @@ class Store:
         flag, *_ = await self._script("claim", sid, arguments, ring=True)
         return Flag(flag.decode())
 
-    async def renew(self, who: Identity, lease: float, now_ms: int, report: bytes = b"") -> Renewal:
-        """Renew (or, with no lease, release) what `who` owns; see what Redis holds of it."""
+    async def renew(
+        self, who: Identity, lease: float, now_ms: int, report: bytes = b"", size: int = 0
+    ) -> Renewal:
+        """Renew (or, with no lease, release) what `who` owns; see what Redis holds of it.
+
+        A session with a `report` runs no more; `size` is the bytes of its events.
+        """
+        sid, until = who.sid, now_ms + _ms(lease)
         arguments = (who.owner, _ms(lease), _ms(who.spec.ttl), report)
-        ended = directory.ended(who.sid)
-        index = directory.live(who.sid, now_ms + _ms(lease)) if lease else ended
-        reply = await self._script("renew", who.sid, arguments, beside=(index,), patience=0)
+        index = directory.live(sid, until) if lease else directory.ended(sid)
+        counts = ledger.renewed(sid, who.spec, until if lease and not report else 0, size)
+        reply = await self._script("renew", sid, arguments, beside=(index, *counts), patience=0)
         return answers.parse_renewal(reply)
 
     async def control(

@@ -13,13 +13,7 @@ from typing import Any
 import orjson
 from aiohttp import WSMsgType, web
 
-from server.errors import (
-    BadJson,
-    InvalidRequest,
-    NotFound,
-    TokenwireError,
-    UnknownType,
-)
+from server.errors import BadJson, InvalidRequest, NotFound, TokenwireError, UnknownType, trace
 from server.events import Cursor
 from server.session.node import Seat
 from server.session.state import Action
@@ -27,6 +21,8 @@ from server.session.viewer import Ending, Viewer
 from server.transport import bodies
 from server.transport.api import routes, sid_from
 from server.transport.context import CONTEXT
+from server.transport.guard import PROTOCOL
+from server.transport.guest import Guest
 from server.transport.sink import RawSink, tune
 from server.wire.native import WebSocket, text_frame
 
@@ -50,6 +46,8 @@ class Socket:
 
     def __init__(self, request: web.Request, ws: web.WebSocketResponse) -> None:
         self._node = request.app[CONTEXT].node
+        self._guest = Guest(request, self._end)
+        self._refused: TokenwireError | None = None
         self._ws = ws
         self._sink = RawSink(request)
         self._viewers: dict[str, Viewer] = {}
@@ -57,6 +55,7 @@ class Socket:
         self._over: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self._answering = asyncio.Lock()
         self._commands: dict[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {
+            "auth": self._guest.auth,
             "start": self._start,
             "attach": self._attach,
             "detach": self._detach,
@@ -85,7 +84,9 @@ class Socket:
                 watch.cancel()
             for viewer in self._viewers.values():
                 viewer.leave()
-        if self._over.done():
+        if self._refused is not None:
+            await self._ws.close(code=self._refused.close, message=self._refused.code.encode())
+        elif self._over.done():
             ending = self._over.result()
             await self._ws.close(code=_CLOSE[ending], message=ending.encode())
 
@@ -100,6 +101,7 @@ class Socket:
     async def _answer(self, text: str) -> None:
         ref: Any = None
         try:
+            self._guest.command()
             message = bodies.json_object(text)
             ref = message.pop("ref", None)
             kind = message.pop("type", None)
@@ -113,8 +115,8 @@ class Socket:
             self._send({"type": "reply", "ref": ref, "ok": True, **reply})
         except TokenwireError as error:
             self._refuse(ref, error)
-        except Exception:
-            log.exception("a command failed")
+        except Exception as error:
+            log.error("a command failed: %s", trace(error))
             self._refuse(ref, TokenwireError())
 
     def _send(self, body: dict[str, Any]) -> None:
@@ -122,6 +124,12 @@ class Socket:
 
     def _refuse(self, ref: Any, error: TokenwireError) -> None:
         self._send({"type": "reply", "ref": ref, "ok": False, "error": error.as_dict()})
+
+    def _end(self, error: TokenwireError) -> None:
+        """Close the socket with an error's code."""
+        if not self._over.done():
+            self._refused = error
+            self._over.set_result(Ending.LOST)
 
     async def _start(self, message: dict[str, Any]) -> dict[str, Any]:
         key = message.pop("idempotency_key", None)
@@ -215,6 +223,7 @@ class Socket:
 
 async def _serve(request: web.Request, seat: Seat | None) -> web.WebSocketResponse:
     ws = web.WebSocketResponse(
+        protocols=(PROTOCOL,),
         compress=False,
         heartbeat=HEARTBEAT,
         max_msg_size=request.app[CONTEXT].max_frame,
