@@ -57,6 +57,8 @@ class Caller:
     def demand_admin(self) -> None:
         """Raise unless they are an operator."""
         self.demand_known()
+        if self.session is not None:
+            raise Forbidden("A credential of one session is no operator's.")
         self._demand_right(Right.ADMIN)
 
     def demand_known(self) -> None:

@@ -68,7 +68,8 @@ def _parse(argv: Sequence[str]) -> tuple[str, Loaded]:
     parser = _Parser(
         prog="tokenwire", description="Serve token streams over SSE and WebSocket.", allow_abbrev=False
     )
-    parser.add_argument("command", nargs="?", default="serve", help=" or ".join(COMMANDS))
+    names = " or ".join((*COMMANDS, token.COMMAND))
+    parser.add_argument("command", nargs="?", default="serve", help=names)
     parser.add_argument("--version", action="version", version=f"tokenwire {VERSION}")
     parser.add_argument("--config", metavar="FILE", help="TOML file with settings")
     for name, setting in SETTINGS.items():

@@ -9,6 +9,7 @@ import pytest
 from aiohttp import web
 
 from server import Settings, create_app
+from server.transport.access import ACCESS
 from server.transport.context import CONTEXT
 from tests.clients import Server
 from tests.redis_server import RedisServer, binaries
@@ -66,7 +67,7 @@ async def make_node(redis_server: RedisServer) -> AsyncIterator[MakeNode]:
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         runners.append(runner)
-        return Server(runner.addresses[0][1], app[CONTEXT].node)
+        return Server(runner.addresses[0][1], app[CONTEXT].node, app[ACCESS])
 
     yield make
     for runner in runners:

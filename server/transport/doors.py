@@ -25,13 +25,7 @@ class Door:
         self.used = now
 
 
-DOOR = "tokenwire.door"
-
-
-def door_of(request: web.Request) -> Door:
-    """Return a request's door."""
-    door: Door = request[DOOR]
-    return door
+DOOR = web.RequestKey("door", Door)
 
 
 class Doors:

@@ -11,7 +11,7 @@ from server.errors import InvalidRequest, RateLimited, TokenwireError, Unauthori
 from server.ops.limits import Bucket
 from server.transport.access import ACCESS
 from server.transport.context import CONTEXT
-from server.transport.doors import door_of
+from server.transport.doors import DOOR
 
 INTRODUCTION = 10.0
 """Seconds in which a socket must say whose it is, if its request did not."""
@@ -27,7 +27,7 @@ class Guest:
         self._bucket = Bucket(request.app[CONTEXT].max_commands)
         self._patience = FLOOD
         self._end = end
-        self._door = door_of(request)
+        self._door = request[DOOR]
         self._door.leave = self._leave
         if self._door.caller is NOBODY:
             asyncio.get_running_loop().call_later(INTRODUCTION, self._leave)
