@@ -101,10 +101,10 @@ class Node:
         """
         if self.draining:
             raise Draining()
+        principal = await self._admission.start(sid, 2 * self._rules.lease)
         upstream, wanted = self.models.resolve(request)
         # The owner is this very call: it may ask again after a lost answer, a second call may not.
         owner = f"{self.name}:{secrets.token_hex(4)}"
-        principal = await self._admission.start(sid, 2 * self._rules.lease)
         who = Identity(sid, owner, self._spec(request, options, principal), digest)
         producer, follower = self._producers.prepare(who)
         if early := fresh and not self.down_for(sid):

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from aiohttp import web
 
 from server.callers import CALLER, NOBODY, OPEN, Caller
-from server.errors import ForeignPage, Unauthorized
+from server.errors import Unauthorized
 from server.ops import tickets
 from server.ops.auth import Auth
 from server.ops.limits import Addresses
@@ -69,9 +69,7 @@ class Access:
         if scheme.lower() == "bearer":
             return self._auth.caller(credential.strip())
         if (cookie := request.cookies.get(COOKIE)) is not None:
-            # The browser adds it whoever asks for the page, so the page has to be ours.
-            if self._pages.is_foreign(request):
-                raise ForeignPage()
+            self._pages.check_cookie(request)
             return self._auth.caller(cookie)
         return NOBODY
 

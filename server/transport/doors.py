@@ -54,15 +54,28 @@ class Doors:
         if caller is OPEN:
             yield
             return
-        name = caller.principal or ""
-        if name and self._counts[name] >= self._most:
-            raise RateLimited(f"You may have {self._most} open requests.", retry_after=COME_BACK)
-        self._counts[name] += 1
+        self._count(caller)
         self._doors.add(door)
         try:
             yield
         finally:
             self._doors.discard(door)
+            self._forget(door.caller)
+
+    def hand_over(self, door: Door, caller: Caller) -> None:
+        """Take a door for somebody else's, who said so later; raise `RateLimited`."""
+        self._count(caller)
+        self._forget(door.caller)
+        door.caller = caller
+
+    def _count(self, caller: Caller) -> None:
+        if (name := caller.principal) is not None:
+            if self._counts[name] >= self._most:
+                raise RateLimited(f"You may have {self._most} open requests.", retry_after=COME_BACK)
+            self._counts[name] += 1
+
+    def _forget(self, caller: Caller) -> None:
+        if (name := caller.principal) is not None:
             self._counts[name] -= 1
             if not self._counts[name]:
                 del self._counts[name]

@@ -58,6 +58,6 @@ class Guest:
             caller = self._access.by_credential(token)
         else:
             raise InvalidRequest("Give either `token` or `ticket`.")
-        self._door.caller = caller
+        self._access.doors.hand_over(self._door, caller)
         CALLER.set(caller)
         return {}

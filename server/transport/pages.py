@@ -58,10 +58,16 @@ class Pages:
         """Refuse what changes anything, and every socket, when a foreign page asks for it."""
         if not (self._any_host or self._is_named(request.headers.get("Host"))):
             raise Forbidden("This server does not go by that name; see allow_origin.")
-        changes = request.method not in ("GET", "HEAD", "OPTIONS")
-        starts = request.path.endswith("/v1/stream")
-        upgrades = request.headers.get("Upgrade", "").lower() == "websocket"
-        if (changes or starts or upgrades) and self.is_foreign(request):
+        if _acts(request) and self.is_foreign(request):
+            raise ForeignPage()
+
+    def check_cookie(self, request: web.Request) -> None:
+        """Refuse a cookie that a browser may have sent for somebody else's page.
+
+        What does more than to look has to come with a browser's word that the page is ours.
+        """
+        said = "Origin" in request.headers or "Sec-Fetch-Site" in request.headers
+        if self.is_foreign(request) or (_acts(request) and not said):
             raise ForeignPage()
 
     def _is_named(self, host: str | None) -> bool:
@@ -95,6 +101,13 @@ class Pages:
             headers["Access-Control-Allow-Origin"] = origin
             headers["Access-Control-Allow-Credentials"] = "true"
             headers["Access-Control-Expose-Headers"] = _EXPOSED
+
+
+def _acts(request: web.Request) -> bool:
+    """Say whether a request changes or starts anything, or opens a socket."""
+    changes = request.method not in ("GET", "HEAD", "OPTIONS")
+    upgrades = request.headers.get("Upgrade", "").lower() == "websocket"
+    return changes or upgrades or request.path.endswith("/v1/stream")
 
 
 PAGES = web.AppKey("pages", Pages)

@@ -142,6 +142,7 @@ def for_event_source(request: web.Request) -> bool:
 async def come_back(request: web.Request, error: TokenwireError) -> web.StreamResponse:
     """Answer an EventSource that it should come again, and when; the comment says why."""
     response = web.Response(headers=_HEADERS, content_type="text/event-stream")
-    wait = int(1000 * (error.retry_after or 0)) + random.randint(*RETRY_MS)
+    least = random.uniform(1000, 1500) * (error.retry_after or 0)
+    wait = max(int(least), random.randint(*RETRY_MS))
     response.text = f": {error.code}: {error.message}\nretry: {wait}\n\n"
     return response
