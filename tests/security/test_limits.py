@@ -12,7 +12,7 @@ from server.ops import limits
 from server.ops.limits import Addresses, Bucket
 from tests import sources
 from tests.clients import Socket, start
-from tests.security.people import LINES, bearer
+from tests.security.people import KEYS, LINES, bearer
 
 PROXIES = ("127.0.0.0/8", "::1", "10.0.0.1")
 
@@ -217,6 +217,10 @@ async def test_a_principal_has_so_many_open_requests(make_node, http):
         async with http.ws_connect(node.url("/v1/ws"), headers=alice) as ws:
             assert (await ws.receive(5)).type is aiohttp.WSMsgType.CLOSE
             assert ws.close_code == 4429
+        async with http.ws_connect(node.url("/v1/ws")) as ws:
+            refused = await Socket(ws).ask("auth", token=KEYS["alice"])
+            assert refused["error"]["code"] == "rate_limited"
+            assert (await Socket(ws).ask("auth", token=KEYS["bob"]))["ok"]
         async with http.get(node.url("/v1/models"), headers=bearer("bob")) as response:
             assert response.status == 200
     async with asyncio.timeout(5):

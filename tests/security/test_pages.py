@@ -57,11 +57,18 @@ async def test_the_own_page_and_those_on_the_list_use_the_cookie(node, http):
         asked(APP),
         asked(site="same-origin"),
         asked(site="none"),
-        asked(),
     ):
         assert await status(http, "POST", node.url("/v1/sessions"), headers) == 201
         async with http.ws_connect(node.url("/v1/ws"), headers=headers) as ws:
             assert not ws.closed
+
+
+async def test_a_cookie_without_a_word_of_its_page_only_looks(node, http):
+    assert await status(http, "GET", node.url("/v1/models"), asked()) == 200
+    assert await status(http, "POST", node.url("/v1/sessions"), asked()) == 403
+    assert await status(http, "GET", node.url("/v1/stream?prompt=x"), asked()) == 403
+    with pytest.raises(aiohttp.WSServerHandshakeError):
+        await http.ws_connect(node.url("/v1/ws"), headers=asked())
 
 
 @pytest.mark.parametrize("origin", EVIL)
