@@ -14,11 +14,12 @@ import server.transport.ws  # noqa: F401 - their routes join api's
 from server.errors import StoreUnavailable
 from server.ops.auth import Auth
 from server.ops.limits import Addresses
+from server.session.codec import codec
 from server.session.deployment import deployed
 from server.session.directory import Directory
 from server.session.doorbell import Doorbell
 from server.session.hub import Hub
-from server.session.ledger import Allowed
+from server.session.ledger import Allowed, Ledger
 from server.session.node import Node
 from server.session.pace import Pace
 from server.session.producer import Bounds
@@ -80,7 +81,7 @@ async def _run_node(app: web.Application, upstreams: Mapping[str, Source]) -> As
             f"Redis evicts keys (maxmemory-policy {evicting[0]}); tokenwire needs noeviction."
         )
     hot, calls = deployment.carrier(Pace), deployment.carrier()
-    store = Store(calls, load(all(f.flags for f in facts)))
+    store = Store(calls, load(all(f.flags for f in facts)), codec(settings.log_keys))
     name = secrets.token_hex(6)
     rung: list[Hub] = []
     doorbell = Doorbell(deployment, lambda channel: rung[0].rung(channel))
@@ -90,10 +91,11 @@ async def _run_node(app: web.Application, upstreams: Mapping[str, Source]) -> As
     secret = settings.secret.encode() if settings.secret else await directory.secret()
     client = OpenAI(settings.upstream_stall, settings.first_token)
     models = _models(settings, client, upstreams)
-    node = Node(name, models, store, directory, hub, hot, rules(settings), secret)
+    ledger = Ledger(calls, rules(settings).allowed)
+    node = Node(name, models, store, directory, hub, hot, rules(settings), secret, ledger)
     heart = Heart(settings.heartbeat)
     app[CONTEXT] = Context(node, heart, settings.redis_grace, settings.max_frame, settings.max_commands)
-    access = app[ACCESS] = Access(app[AUTH], node.ledger, secret, app[ADDRESSES], app[PAGES], settings)
+    access = app[ACCESS] = Access(app[AUTH], ledger, secret, app[ADDRESSES], app[PAGES], settings)
     yield
     await access.aclose()
     await heart.aclose()

@@ -137,6 +137,9 @@ class Settings:
     secret: Annotated[
         Text | None, Setting("key of session ids; without it, one is kept in Redis", secret=True)
     ] = None
+    log_keys: Annotated[
+        Text | None, Setting("id:key,…: seal logs in Redis, with the first of them", secret=True)
+    ] = None
     log_level: Annotated[Level, Setting("least to log")] = "info"
 
     def __post_init__(self) -> None:

@@ -62,6 +62,7 @@ def test_every_setting_has_a_variable_and_every_open_one_a_flag():
         "models",
         "jwt_secret",
         "secret",
+        "log_keys",
     ]
 
 
@@ -278,6 +279,7 @@ def test_the_effective_settings_are_toml_with_their_sources(toml):
         "# jwt_audience is not set",
         "lease = 1.0  # TOKENWIRE_LEASE",
         "# secret is not set",
+        "# log_keys is not set",
     ]
     assert tomllib.loads(text)["models"] == {"a b": {"upstream": "demo"}}
 

@@ -74,7 +74,7 @@ class Admission:
         if action is Action.PAUSE:
             await self._ledger.pause(spec.principal, sid, spec.pause_ttl)
         else:
-            self._ledger.resumed(spec.principal, sid)
+            await self._ledger.resumed(spec.principal, sid)
 
     @staticmethod
     def secret(secret: bytes) -> bytes:

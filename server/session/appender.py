@@ -46,6 +46,7 @@ class Appender:
         self._follower = follower
         self._tail = follower.tail
         self._redis = redis
+        self._codec = store.codec
         self._healing = Healing(self, who, follower.tail, store, lease, grace)
         self._pending: list[bytes] = []
         self._final = False
@@ -87,7 +88,7 @@ class Appender:
         if self.flight is None:
             self.flight = self._load()
         self.airborne = True
-        return self._with_looks(append_command(self._who.sid, self.flight), self.flight.final)
+        return self._with_looks(append_command(self.key, self.flight, self._codec), self.flight.final)
 
     def _with_looks(self, append: Command, final: bool) -> Sequence[Command]:
         """Ring while another node listens; else, and at the gate, look now and then."""

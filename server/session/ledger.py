@@ -85,10 +85,11 @@ class Ledger:
             if count > self.allowed.paused:
                 await self._refuse(tag, "p", sid, f"{self.allowed.paused} paused sessions", COME_BACK)
 
-    def resumed(self, principal: str, sid: str) -> None:
+    async def resumed(self, principal: str, sid: str) -> None:
         """Count a session no more that was paused."""
         tag = _tag(principal)
-        self._redis.submit(Note(tag, ("ZREM", f"tw:{{{tag}}}:p", sid)))
+        with suppress(StoreUnavailable):
+            await self._redis.call(tag, ("ZREM", f"tw:{{{tag}}}:p", sid))
 
     async def _add(self, tag: str, kind: str, sid: str, seconds: float, *more: Command) -> Sequence[Any]:
         """Add first and count then, so that of two at once neither is overlooked."""

@@ -63,10 +63,10 @@ class Node:
         hot: Carrier,
         rules: Rules,
         secret: bytes,
+        ledger: Ledger,
     ) -> None:
         self.name = name
         self.models = models
-        self.ledger = Ledger(hot, rules.allowed)
         self.draining = False
         self.leavers: set[Callable[[], None]] = set()
         self._secret = secret
@@ -75,7 +75,7 @@ class Node:
         self._hub = hub
         self._hot = hot
         self._rules = rules
-        self._admission = Admission(store, hub, self.ledger)
+        self._admission = Admission(store, hub, ledger)
         self._tasks = Tasks()
         self._steering = Steering(store, hub, rules, self._tasks)
         self._producers = Producers(name, store, hub, hot, rules, self._tasks, self._steering.orphaned)

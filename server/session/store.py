@@ -17,6 +17,7 @@ from server.errors import StoreUnavailable
 from server.events import Cursor
 from server.session import answers, directory, ledger
 from server.session.answers import Controlled, Flag, Read, Renewal, Turn
+from server.session.codec import PLAIN, Codec
 from server.session.jobs import Carrier, Note, checked
 from server.session.link import Command, Reply
 from server.session.log import Entry
@@ -52,9 +53,10 @@ def _keys(sid: str) -> tuple[str, str, str]:
     return f"tw:{{{sid}}}:m", f"tw:{{{sid}}}:l", f"tw:{{{sid}}}:v"
 
 
-def append_command(sid: str, entry: Entry) -> Command:
+def append_command(sid: str, entry: Entry, codec: Codec = PLAIN) -> Command:
     """Return the hot path: append, under the id that is the fence."""
-    return ("XADD", f"tw:{{{sid}}}:l", "NOMKSTREAM", f"{entry.epoch}-{entry.last}", *entry.fields())
+    id, fields = f"{entry.epoch}-{entry.last}", codec.fields(sid, entry)
+    return ("XADD", f"tw:{{{sid}}}:l", "NOMKSTREAM", id, *fields)
 
 
 def ring_command(sid: str) -> Command:
@@ -79,10 +81,10 @@ def read_commands(sid: str, top: Cursor, count: int = PAGE) -> Sequence[Command]
     )
 
 
-def parse_read(replies: Sequence[Reply]) -> Read:
+def parse_read(sid: str, replies: Sequence[Reply], codec: Codec) -> Read:
     """Read what `read_commands` got; raise `StoreUnavailable` if Redis refused."""
     time, rows, meta = checked(replies)
-    return Read(answers.parse_meta(meta, answers.parse_time(time)), answers.parse_entries(rows))
+    return Read(answers.parse_meta(meta, answers.parse_time(time)), codec.entries(sid, rows))
 
 
 class Store:
@@ -92,7 +94,8 @@ class Store:
     Times in seconds, except where Redis' own clock is meant (milliseconds).
     """
 
-    def __init__(self, redis: Carrier, scripts: dict[str, Script]) -> None:
+    def __init__(self, redis: Carrier, scripts: dict[str, Script], codec: Codec = PLAIN) -> None:
+        self.codec = codec
         self._redis = redis
         self._scripts = scripts
 
@@ -114,10 +117,7 @@ class Store:
     async def renew(
         self, who: Identity, lease: float, now_ms: int, report: bytes = b"", size: int = 0
     ) -> Renewal:
-        """Renew (or, with no lease, release) what `who` owns; see what Redis holds of it.
-
-        A session with a `report` runs no more; `size` is the bytes of its events.
-        """
+        """Renew (or, with no lease, release) what `who` owns; with a `report` it runs no more."""
         sid, until = who.sid, now_ms + _ms(lease)
         arguments = (who.owner, _ms(lease), _ms(who.spec.ttl), report)
         index = directory.live(sid, until) if lease else directory.ended(sid)
@@ -146,7 +146,7 @@ class Store:
             who.digest, *_turned(turn), str(top.id), until_ms,
         ]  # fmt: skip
         for entry in entries:
-            fields = (str(entry.id), *entry.fields())
+            fields = (str(entry.id), *self.codec.fields(who.sid, entry))
             arguments += (len(fields), *fields)
         reply = await self._script("restore", who.sid, arguments, ring=True)
         return Flag(reply[0].decode())
@@ -171,7 +171,7 @@ class Store:
         """Read the hash and every entry from `top` on (inclusive)."""
         entries: list[Entry] = []
         while True:
-            page = parse_read(await self._ask(sid, *read_commands(sid, top)))
+            page = parse_read(sid, await self._ask(sid, *read_commands(sid, top)), self.codec)
             entries += page.entries[1 if entries else 0 :]
             if len(page.entries) < PAGE:
                 return Read(page.meta, tuple(entries))
@@ -181,9 +181,9 @@ class Store:
         """Read the hash and the last entry."""
         meta, log, _ = _keys(sid)
         last = ("XREVRANGE", log, "+", "-", "COUNT", 1)
-        time, fields, rows = await self._ask(sid, ("TIME",), ("HMGET", meta, *answers.META_FIELDS), last)
-        now_ms = answers.parse_time(time)
-        return Read(answers.parse_meta(fields, now_ms), answers.parse_entries(rows))
+        hash = ("HMGET", meta, *answers.META_FIELDS)
+        time, fields, rows = await self._ask(sid, ("TIME",), hash, last)
+        return parse_read(sid, (time, rows, fields), self.codec)
 
     async def viewers(self, sid: str) -> int:
         """Count the viewers of all nodes."""

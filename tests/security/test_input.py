@@ -58,10 +58,9 @@ async def test_what_cannot_be_an_id_is_no_session(node, http, sid, redis_server)
         socket = Socket(ws)
         for command in ("attach", "pause", "resume", "abort", "detach"):
             assert (await socket.ask(command, session=sid))["error"]["code"] == "not_found"
-    async with http.get(
-        node.url("/v1/stream"), headers={"Last-Event-ID": quote(sid) + ".1-1"}
-    ) as response:
-        assert response.status == (400 if quote(sid) != sid or len(sid) not in range(22, 65) else 404)
+    place = {"Last-Event-ID": quote(sid) + ".1-1"}
+    async with http.get(node.url("/v1/stream"), headers=place) as response:
+        assert (response.status, (await response.json())["error"]["code"]) == (400, "bad_cursor")
     keys = redis_server.client()
     assert [key for key in keys.scan_iter("*") if b"Evil" in key or b"\n" in key] == []
     keys.close()
@@ -144,10 +143,11 @@ async def test_a_bomb_of_zeros_is_refused_before_it_is_unpacked(node, http):
 
 
 async def test_a_body_that_says_it_is_huge_is_refused_before_it_comes(node):
-    answer = await sent(
-        node, request("POST", "/v1/sessions", f"Content-Length: {1 << 40}", body="x" * 2_000_000)
-    )
-    assert answer.split()[1] == b"413"
+    reader, writer = await asyncio.open_connection("127.0.0.1", node.port)
+    writer.write(request("POST", "/v1/sessions", f"Content-Length: {1 << 40}", body="x" * 2_000_000))
+    async with asyncio.timeout(10):
+        assert b" 413 " in await reader.readline()
+    writer.close()
 
 
 @pytest.mark.parametrize("size", [65537, 64 << 20, 1 << 62])

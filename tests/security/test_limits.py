@@ -162,7 +162,7 @@ async def _started(http, node, who: str, **body) -> str:
 
 async def test_a_principals_bytes_are_counted_on_all_nodes(make_node, http):
     nodes = [await make_node({"paced": sources.paced}, keys=LINES, max_stored=5000) for _ in range(2)]
-    sid = await _started(http, nodes[0], "alice", tokens=100)
+    sid = await _started(http, nodes[0], "alice", tokens=200)
     url = nodes[0].url(f"/v1/sessions/{sid}/events?stream=text")
     async with http.get(url, headers=bearer("alice")) as response:
         assert len(await response.read()) > 5000
