@@ -37,9 +37,9 @@ class Codec:
     def fields(self, sid: str, entry: Entry) -> tuple[bytes, ...]:
         """Return the fields to XADD."""
         fields = entry.fields()
-        head, newline, events = fields[1].partition(b"\n")
-        if not (self._first and newline):
+        if not self._first or b"\n" not in fields[1]:
             return fields
+        head, _, events = fields[1].partition(b"\n")
         nonce = secrets.token_bytes(NONCE)
         sealed = self._keys[self._first].encrypt(nonce, events, _place(sid, str(entry.id).encode()))
         return (b"e", b"\n".join((head, _MARK + self._first + _MARK + nonce + sealed)), *fields[2:])

@@ -18,7 +18,7 @@ from server.ops.tickets import GRACE
 from server.session.ledger import Ledger
 from server.settings import Settings
 from server.transport.doors import Doors
-from server.transport.guard import Handler
+from server.transport.guard import Handler, upgrades
 from server.transport.pages import Pages
 
 COOKIE = "tokenwire"
@@ -133,5 +133,4 @@ async def identity(request: web.Request, handler: Handler) -> web.StreamResponse
 
 def _may_say_later(request: web.Request) -> bool:
     """Say whether this opens a socket that may begin with its credentials."""
-    upgrades = request.headers.get("Upgrade", "").lower() == "websocket"
-    return upgrades and request.path.endswith("/v1/ws")
+    return upgrades(request) and request.path.endswith("/v1/ws")

@@ -59,10 +59,14 @@ async def _refused(request: web.Request, error: TokenwireError) -> web.StreamRes
     passing = isinstance(error, RateLimited | StoreUnavailable | Draining)
     if passing and sse.for_event_source(request):
         return await sse.come_back(request, error)
-    upgrades = request.headers.get("Upgrade", "").lower() == "websocket"
-    if upgrades and not isinstance(error, ForeignPage):
+    if upgrades(request) and not isinstance(error, ForeignPage):
         return await _closed(request, error)
     return error_response(error)
+
+
+def upgrades(request: web.Request) -> bool:
+    """Say whether a request opens a socket."""
+    return request.headers.get("Upgrade", "").lower() == "websocket"
 
 
 async def _closed(request: web.Request, error: TokenwireError) -> web.StreamResponse:

@@ -8,8 +8,8 @@ import ipaddress
 
 from aiohttp import web
 
-from server.errors import Forbidden, ForeignPage
-from server.transport.guard import Handler
+from server.errors import ForeignPage
+from server.transport.guard import Handler, upgrades
 
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -53,7 +53,7 @@ class Pages:
     def check(self, request: web.Request) -> None:
         """Refuse what changes anything, and every socket, when a foreign page asks for it."""
         if not (self._any_host or self._is_named(request.headers.get("Host"))):
-            raise Forbidden("This server does not go by that name; see allow_origin.")
+            raise ForeignPage("This server does not go by that name; see allow_origin.")
         if _acts(request) and self.is_foreign(request):
             raise ForeignPage()
 
@@ -107,8 +107,7 @@ def _host(origin: str) -> str:
 def _acts(request: web.Request) -> bool:
     """Say whether a request changes or starts anything, or opens a socket."""
     changes = request.method not in ("GET", "HEAD", "OPTIONS")
-    upgrades = request.headers.get("Upgrade", "").lower() == "websocket"
-    return changes or upgrades or request.path.endswith("/v1/stream")
+    return changes or upgrades(request) or request.path.endswith("/v1/stream")
 
 
 PAGES = web.AppKey("pages", Pages)
