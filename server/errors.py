@@ -4,7 +4,6 @@ Raise them anywhere; one middleware answers them over HTTP and the socket's loop
 WebSocket. A message is for the client: it never holds an upstream's body, a key or a stack.
 """
 
-import traceback
 from typing import Any, ClassVar
 
 
@@ -27,14 +26,6 @@ class TokenwireError(Exception):
         """Return the body of the `error` member of an answer."""
         told = {"code": self.code, "message": self.message, "type": self.type}
         return told if self.retry_after is None else told | {"retry_after": self.retry_after}
-
-
-def trace(error: BaseException) -> str:
-    """Return an error's type and where it came from, not what it says: that may be a prompt or a key."""
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [f"\n  {frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
-    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return "".join([type(error).__name__, *lines, f"\n after {trace(cause)}" if cause else ""])
 
 
 class InvalidRequest(TokenwireError):

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 SERVER = Path(__file__).parent.parent / "server"
-PURE = {"events", "errors", "settings", "callers"}
+PURE = {"events", "errors", "settings", "callers", "traces"}
 MAY_IMPORT = {
     "errors": set(),
     "events": {"errors"},
     "callers": {"errors"},
+    "traces": set(),
     "settings": {"urls"},
     "urls": set(),
     "sources": {"settings"},

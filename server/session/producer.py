@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import msgspec
 
-from server.errors import UpstreamFailed, trace
+from server.errors import UpstreamFailed
 from server.events import Aborted, AbortReason, Error, Event, FinalEvent, encode
 from server.session.appender import Appender
 from server.session.healing import Over
 from server.session.state import Report, Spec
 from server.session.tail import Tail
+from server.traces import trace
 from server.upstream import Request, Upstream
 
 log = logging.getLogger(__name__)

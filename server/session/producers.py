@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from server.errors import StoreUnavailable, trace
+from server.errors import StoreUnavailable
 from server.events import AbortReason
 from server.session.appender import Appender
 from server.session.follower import Follower
@@ -19,6 +19,7 @@ from server.session.lease import Lease
 from server.session.ledger import Allowed
 from server.session.producer import Bounds, Producer
 from server.session.store import Identity, Store
+from server.traces import trace
 
 log = logging.getLogger(__name__)
 

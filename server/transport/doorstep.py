@@ -11,8 +11,9 @@ from typing import Any
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-from server.errors import InvalidRequest, TokenwireError, trace
+from server.errors import InvalidRequest, TokenwireError
 from server.ops.limits import Addresses
+from server.traces import trace
 from server.transport.guard import error_response
 
 log = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ from server.errors import (
     StoreUnavailable,
     TokenwireError,
     TooLarge,
-    trace,
 )
+from server.traces import trace
 from server.transport import sse
 from server.transport.api import answer
 

@@ -13,11 +13,12 @@ from typing import Any
 import orjson
 from aiohttp import WSMsgType, web
 
-from server.errors import BadJson, InvalidRequest, NotFound, TokenwireError, UnknownType, trace
+from server.errors import BadJson, InvalidRequest, NotFound, TokenwireError, UnknownType
 from server.events import Cursor
 from server.session.node import Seat
 from server.session.state import Action
 from server.session.viewer import Ending, Viewer
+from server.traces import trace
 from server.transport import bodies
 from server.transport.api import routes, sid_from
 from server.transport.context import CONTEXT
