@@ -30,6 +30,7 @@ from server.settings import Settings
 from server.transport import api, guard, health
 from server.transport.access import ACCESS, PUBLIC, Access, identity
 from server.transport.context import CONTEXT, Context
+from server.transport.doorstep import ADDRESSES
 from server.transport.heart import Heart
 from server.transport.pages import PAGES, Pages, pages
 from server.upstream import Models, Route, Source, pulled
@@ -40,7 +41,6 @@ log = logging.getLogger(__name__)
 
 SETTINGS = web.AppKey("settings", Settings)
 AUTH = web.AppKey("auth", Auth)
-ADDRESSES = web.AppKey("addresses", Addresses)
 _CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'none'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

@@ -128,7 +128,7 @@ async def _node(settings: Settings, announce: Callable[[int], None], shared: boo
     # Not before they are needed: check-config and a parent of workers do without.
     from aiohttp import web
 
-    from server.app import ADDRESSES, create_app
+    from server.app import create_app
     from server.transport.context import CONTEXT
     from server.transport.doorstep import Runner
 
@@ -139,7 +139,6 @@ async def _node(settings: Settings, announce: Callable[[int], None], shared: boo
     app = create_app(settings)
     runner = Runner(
         app,
-        app[ADDRESSES],
         handler_cancellation=True,
         access_log=None,
         shutdown_timeout=LEFTOVER,

@@ -9,7 +9,6 @@ import pytest
 from aiohttp import web
 
 from server import Settings, create_app
-from server.app import ADDRESSES
 from server.transport.access import ACCESS
 from server.transport.context import CONTEXT
 from server.transport.doorstep import Runner
@@ -65,7 +64,7 @@ async def make_node(redis_server: RedisServer) -> AsyncIterator[MakeNode]:
         chosen |= settings
         app = create_app(Settings(**chosen), upstreams=upstreams)
         options = {"handler_cancellation": True, "access_log": None, "shutdown_timeout": 1.0}
-        runner = Runner(app, app[ADDRESSES], **options)
+        runner = Runner(app, **options)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()

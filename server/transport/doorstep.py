@@ -18,6 +18,7 @@ from server.transport.guard import error_response
 
 log = logging.getLogger(__name__)
 
+ADDRESSES = web.AppKey("addresses", Addresses)
 PATIENCE = 1.0
 """Seconds for the request of a connection that is one too many."""
 
@@ -72,11 +73,8 @@ class _Doorstep(web.Server):
 
 
 class Runner(web.AppRunner):
-    """Runs an application, and counts its connections by address."""
-
-    def __init__(self, app: web.Application, addresses: Addresses, **options: Any) -> None:
-        super().__init__(app, **options)
-        self._addresses = addresses
+    """Runs an application, and counts its connections by address if it has `ADDRESSES`."""
 
     async def _make_server(self) -> web.Server:
-        return _Doorstep(await super()._make_server(), self._addresses, self._kwargs)
+        made, addresses = await super()._make_server(), self.app.get(ADDRESSES)
+        return made if addresses is None else _Doorstep(made, addresses, self._kwargs)

@@ -144,5 +144,5 @@ async def come_back(request: web.Request, error: TokenwireError) -> web.StreamRe
     response = web.Response(headers=_HEADERS, content_type="text/event-stream")
     least = random.uniform(1000, 1500) * (error.retry_after or 0)
     wait = max(int(least), random.randint(*RETRY_MS))
-    response.text = f": {error.code}: {error.message}\nretry: {wait}\n\n"
+    response.text = f"retry: {wait}\n: {error.code}: {error.message}\n\n"
     return response
