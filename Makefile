@@ -3,6 +3,8 @@
 #   make test   all checks and tests             (ARGS="-k resume" for pytest)
 #   make bench  us and our peers on the same work (ARGS="--quick", "--only W1,W3")
 #   make figures  what the core promises, measured (ARGS="pause abort" for some)
+#   make chaos  real faults, judged from histories: three seeds, then the mutants (about 12 minutes)
+#   make soak   the same for an hour, on one set of processes   (ARGS="--minutes 600")
 
 PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 python3.11,\
 	$(shell $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
@@ -16,7 +18,14 @@ figures: $(VENV)/.test
 bench: $(VENV)/.run
 	@exec $(BIN)/python -m bench.run $(ARGS)
 
-.PHONY: run test lint figures bench clean
+chaos: $(VENV)/.test
+	$(BIN)/python -m tests.chaos $(or $(ARGS),--seed 1,2,3 --seconds 150)
+	$(BIN)/python -m tests.chaos --mutants
+
+soak: $(VENV)/.test
+	$(BIN)/python -m tests.chaos.soak $(ARGS)
+
+.PHONY: run test lint figures bench chaos soak clean
 
 run: $(VENV)/.run
 	@exec $(BIN)/python run.py $(ARGS)

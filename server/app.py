@@ -9,6 +9,12 @@ from pathlib import Path
 
 from aiohttp import web
 
+import server.transport.ai_sdk
+import server.transport.ai_sdk_socket
+import server.transport.conversations
+import server.transport.openai
+import server.transport.raw
+import server.transport.responses
 import server.transport.tickets
 import server.transport.ws  # noqa: F401 - their routes join api's
 from server.errors import StoreUnavailable
@@ -33,7 +39,7 @@ from server.transport.context import CONTEXT, Context
 from server.transport.doorstep import ADDRESSES
 from server.transport.heart import Heart
 from server.transport.pages import PAGES, Pages, pages
-from server.upstream import Models, Route, Source, pulled
+from server.upstream import Models, Route, Source, Takeover, pulled
 from server.upstream.demo import demo
 from server.upstream.openai import OpenAI, Server
 
@@ -133,12 +139,13 @@ def rules(settings: Settings) -> Rules:
 def _models(settings: Settings, client: OpenAI, upstreams: Mapping[str, Source]) -> Models:
     routes = {"demo": Route(pulled(demo()))}
     for name, route in settings.models.items():
+        takeover = Takeover(route.takeover)
         if route.upstream == "demo":
-            routes[name] = Route(pulled(demo()))
+            routes[name] = Route(pulled(demo()), takeover=takeover)
             continue
         key = os.environ.get(route.api_key_env) if route.api_key_env else settings.api_key
         server = Server(route.base_url or settings.upstream or "", key)
-        routes[name] = Route(client.upstream(server), route.model)
+        routes[name] = Route(client.upstream(server), route.model, takeover)
     routes |= {name: Route(pulled(source)) for name, source in upstreams.items()}
     fallback = listing = None
     if settings.upstream:

@@ -9,7 +9,6 @@ import time
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
-from hashlib import sha256
 
 from server.errors import Forbidden, NotFound, Unauthorized
 
@@ -71,11 +70,6 @@ class Caller:
     def _demand_right(self, right: Right) -> None:
         if right not in self.rights and (Right.ADMIN not in self.rights or self.session is not None):
             raise Forbidden(f"The credentials do not include the right to {right}.")
-
-    @property
-    def scope(self) -> str:
-        """A prefix for what callers name themselves, such as conversations."""
-        return "" if self.principal is None else sha256(self.principal.encode()).hexdigest()[:32]
 
 
 OPEN = Caller(None, frozenset(Right))

@@ -1,8 +1,7 @@
-"""The command line: `tokenwire [flags]` serves, `tokenwire check-config [flags]` tells how it would,
-`tokenwire token …` makes keys and tickets.
+"""The command line: `tokenwire [flags]` serves, `tokenwire check-config [flags]` tells how it would.
 
-It ends with 0 after a graceful stop, with 1 if it cannot serve and with 2 for a bad setting, and
-says why in one line.
+Other first words are tools, each a function of its arguments. It ends with 0 after a graceful stop,
+with 1 if it cannot serve and with 2 for a bad setting, and says why in one line.
 """
 
 import argparse
@@ -15,10 +14,11 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from server.errors import TokenwireError
-from server.ops import embedded, token, workers
+from server.ops import embedded, workers
 from server.ops.auth import demand_identity
 from server.settings import SETTINGS, Settings, SettingsError, flag, is_list, is_switch, shown
 from server.sources import Loaded, as_toml, load
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 VERSION = "0.1.0"
 COMMANDS = ("serve", "check-config")
+TOOLS = {
+    "token": "server.ops.token:run",
+    "loadtest": "server.ops.loadtest.command:main",
+}
 BACKLOG = 1024  # connections waiting to be accepted, when all clients of a lost node come at once
 GC_YOUNG = 20_000  # objects; nearly all of ours go by reference count
 LEFTOVER = 5.0  # seconds for requests that are still there after every stream was told to end
@@ -44,11 +48,13 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    given = sys.argv[1:] if argv is None else list(argv)
+    argv = sys.argv[1:] if argv is None else argv
     try:
-        if given[:1] == [token.COMMAND]:
-            return token.run(given[1:])
-        command, loaded = _parse(given)
+        if argv and (tool := TOOLS.get(argv[0])):
+            module, _, name = tool.partition(":")
+            code: int = getattr(import_module(module), name)(argv[1:])
+            return code
+        command, loaded = _parse(argv)
         if command == "check-config":
             print(as_toml(loaded), flush=True)
             return 0
@@ -68,8 +74,7 @@ def _parse(argv: Sequence[str]) -> tuple[str, Loaded]:
     parser = _Parser(
         prog="tokenwire", description="Serve token streams over SSE and WebSocket.", allow_abbrev=False
     )
-    names = " or ".join((*COMMANDS, token.COMMAND))
-    parser.add_argument("command", nargs="?", default="serve", help=names)
+    parser.add_argument("command", nargs="?", default="serve", help=" or ".join((*COMMANDS, *TOOLS)))
     parser.add_argument("--version", action="version", version=f"tokenwire {VERSION}")
     parser.add_argument("--config", metavar="FILE", help="TOML file with settings")
     for name, setting in SETTINGS.items():

@@ -132,6 +132,13 @@ class Conflict(TokenwireError):
     message = "This Idempotency-Key was used with another body."
 
 
+class Busy(TokenwireError):
+    """The conversation's newest session is still running, and the prompt said to refuse then."""
+
+    code, status, close, type = "conversation_busy", 409, 1008, "conflict_error"
+    message = "This conversation is busy: its last answer is still running."
+
+
 class TooSlow(TokenwireError):
     """The client does not read what it asked for."""
 

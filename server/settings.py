@@ -48,10 +48,13 @@ class ModelRoute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the tokens of one model come from.
 
     `base_url` is by default the setting `upstream`, `model` (the name that the upstream knows) the
-    table's own name; the key is in the variable `api_key_env`, by default it is `api_key`.
+    table's own name; the key is in the variable `api_key_env`, by default it is `api_key`. `takeover`
+    says what becomes of an answer whose node died: its end, its rest (by an upstream that knows
+    `continue_final_message`) or another one. For the latter two, prompts are kept in Redis.
     """
 
     upstream: Literal["openai", "demo"] = "openai"
+    takeover: Literal["error", "continue", "restart"] = "error"
     base_url: Text | None = None
     api_key_env: Text | None = None
     model: Text | None = None
@@ -88,7 +91,7 @@ class Settings:
     ] = None
     models: Annotated[
         Mapping[str, ModelRoute],
-        Setting("tables [models.NAME] of upstream, base_url, api_key_env, model", text=False),
+        Setting("tables [models.NAME] of upstream, base_url, api_key_env, model, takeover", text=False),
     ] = field(default_factory=dict)
     allow_origin: Annotated[
         tuple[str, ...], Setting("foreign origin of a page to let in", check=urls.origins)
@@ -98,9 +101,7 @@ class Settings:
     jwt_secret: Annotated[Key | None, Setting("secret of JWTs signed with HS256", secret=True)] = None
     jwks: Annotated[Path | None, Setting("JWKS file with the keys of JWTs; read again, too")] = None
     jwt_issuer: Annotated[Text | None, Setting("what `iss` of a JWT must be")] = None
-    jwt_audience: Annotated[
-        Text | None, Setting("what `aud` of a JWT must name, if it names anything")
-    ] = None
+    jwt_audience: Annotated[Text | None, Setting("what `aud` of a JWT must name")] = None
     insecure: Annotated[bool, Setting("serve the world without asking who it is")] = False
     trust_proxy: Annotated[
         tuple[str, ...],

@@ -15,7 +15,6 @@ from server.errors import TokenwireError, Unauthorized
 from server.ops import keys
 from server.settings import SettingsError
 
-COMMAND = "token"
 CREDENTIAL = "TW_TOKEN"
 """The variable with the key that a ticket is asked for with; as an argument everybody would see it."""
 

@@ -56,13 +56,12 @@ class Admission:
         if len(tail.viewers) >= (most := self._ledger.allowed.viewers):
             raise RateLimited(f"A session may have {most} viewers.", retry_after=COME_BACK)
 
-    async def start(self, sid: str, seconds: float) -> str | None:
-        """Let the caller start a session; return whose it will be."""
+    async def start(self, sid: str, seconds: float) -> None:
+        """Let the caller start a session."""
         caller = CALLER.get()
         caller.demand_start()
         if caller.principal is not None:
             await self._ledger.start(caller.principal, sid, seconds)
-        return caller.principal
 
     async def control(self, sid: str, action: Action) -> None:
         """Let the caller pause, resume or abort."""

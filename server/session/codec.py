@@ -1,8 +1,8 @@
 """Entries as Redis keeps them: as they are or, with a key, sealed, so that its files tell little.
 
-What is sealed is the events' JSON (AES-256-GCM, bound to its session and its place). In the clear stay an
-entry's place, which scripts read, and the final event, which holds no text. A sealed entry names its key,
-so keys may change while logs live.
+Sealed are the events' JSON and what was fixed at the start (AES-256-GCM, bound to session and place). In
+the clear stay an entry's place, which scripts read, and the final event, which holds no text. What is sealed
+names its key, so keys may change while logs live.
 """
 
 import base64
@@ -40,9 +40,15 @@ class Codec:
         if not self._first or b"\n" not in fields[1]:
             return fields
         head, _, events = fields[1].partition(b"\n")
+        return (b"e", b"\n".join((head, self.seal(sid, str(entry.id).encode(), events))), *fields[2:])
+
+    def seal(self, sid: str, place: bytes, data: bytes) -> bytes:
+        """Return data of a session for one place in Redis."""
+        if not self._first:
+            return data
         nonce = secrets.token_bytes(NONCE)
-        sealed = self._keys[self._first].encrypt(nonce, events, _place(sid, str(entry.id).encode()))
-        return (b"e", b"\n".join((head, _MARK + self._first + _MARK + nonce + sealed)), *fields[2:])
+        sealed = self._keys[self._first].encrypt(nonce, data, sid.encode() + b" " + place)
+        return _MARK + self._first + _MARK + nonce + sealed
 
     def entries(self, sid: str, rows: Sequence[Row]) -> tuple[Entry, ...]:
         """Read what XRANGE returns; raise `StoreUnavailable` if the key of an entry is not known."""
@@ -52,19 +58,22 @@ class Codec:
 
     def _opened(self, sid: str, id: bytes, fields: list[bytes]) -> list[bytes]:
         head, _, events = fields[1].partition(b"\n")
-        if events[:1] != _MARK:
-            return fields
-        name, _, sealed = events[1:].partition(_MARK)
+        return [fields[0], b"\n".join((head, self.open(sid, id, events))), *fields[2:]]
+
+    def open(self, sid: str, place: bytes, data: bytes) -> bytes:
+        """Return what `seal` got; raise `StoreUnavailable` if that is not ours to read."""
+        if data[:1] != _MARK:
+            return data
+        name, _, sealed = data[1:].partition(_MARK)
         key = self._keys.get(name)
         if key is None:
             raise StoreUnavailable("This log is sealed with a key that this server does not have.")
         from cryptography.exceptions import InvalidTag
 
         try:
-            events = key.decrypt(sealed[:NONCE], sealed[NONCE:], _place(sid, id))
+            return key.decrypt(sealed[:NONCE], sealed[NONCE:], sid.encode() + b" " + place)
         except InvalidTag:
             raise StoreUnavailable("This log was changed by somebody without its key.") from None
-        return [fields[0], b"\n".join((head, events)), *fields[2:]]
 
 
 PLAIN = Codec({}, b"")
@@ -89,7 +98,3 @@ def codec(setting: str | None) -> Codec:
             )
         keys[name.encode()] = AESGCM(key)
     return Codec(keys, next(iter(keys)))
-
-
-def _place(sid: str, id: bytes) -> bytes:
-    return sid.encode() + b" " + id

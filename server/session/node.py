@@ -3,22 +3,24 @@
 import asyncio
 import random
 import secrets
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from server.callers import Right
+from server.callers import CALLER, Right
 from server.errors import Conflict, Draining, Gone
 from server.events import Cursor
 from server.session import snapshot
 from server.session.admission import Admission
 from server.session.answers import Flag
+from server.session.conversations import Conversations
 from server.session.directory import Directory
+from server.session.heirs import Heirs
 from server.session.hub import Hub
 from server.session.jobs import Carrier
 from server.session.ledger import Ledger
 from server.session.producers import Producers, Rules, Tasks
+from server.session.rows import Rows
 from server.session.state import Action, Options, Spec
 from server.session.steering import Steering
 from server.session.store import Identity, Store
@@ -73,14 +75,16 @@ class Node:
         self._store = store
         self._directory = directory
         self._hub = hub
-        self._hot = hot
         self._rules = rules
         self._admission = Admission(store, hub, ledger)
         self._tasks = Tasks()
         self._steering = Steering(store, hub, rules, self._tasks)
+        self._conversations = Conversations(Rows(store.runner), store, self._steering, self._tasks)
         self._producers = Producers(name, store, hub, hot, rules, self._tasks, self._steering.orphaned)
         self._steering.producers = self._producers
-        self._tasks.spawn(sweep_for_ever(store, directory, name, secret, 5 * rules.lease))
+        heirs = Heirs(name, models, store, self._producers, 5 * rules.lease)
+        hub.succeed = heirs.succeed
+        self._tasks.spawn(sweep_for_ever(heirs, directory, secret))
 
     @property
     def secret(self) -> bytes:
@@ -89,34 +93,45 @@ class Node:
 
     def down_for(self, sid: str | None = None) -> float:
         """Return the seconds since that session's store (or any) was last reached; 0 while it can be."""
-        return self._hot.down_for(sid)
+        return self._directory.down_for(sid)
 
     async def start(
-        self, sid: str, request: Request, options: Options, digest: str, *, fresh: bool
+        self,
+        sid: str,
+        request: Request,
+        options: Options,
+        digest: str,
+        *,
+        fresh: bool,
+        echo: dict[str, Any] | None = None,
     ) -> bool:
         """Start a session; return whether it is new.
 
         With a `fresh` sid nobody can have started it before, so the upstream is asked at once, not after
-        Redis' answer. Raise `UnknownModel`, `Conflict`, `Gone` or `Draining`.
+        Redis' answer. `echo` is for `spec`.
+        Raise `UnknownModel`, `Conflict`, `Busy`, `Gone` or `Draining`.
         """
         if self.draining:
             raise Draining()
-        principal = await self._admission.start(sid, 2 * self._rules.lease)
+        await self._admission.start(sid, 2 * self._rules.lease)
         upstream, wanted = self.models.resolve(request)
         # The owner is this very call: it may ask again after a lost answer, a second call may not.
         owner = f"{self.name}:{secrets.token_hex(4)}"
-        who = Identity(sid, owner, self._spec(request, options, principal), digest)
-        producer, follower = self._producers.prepare(who)
-        if early := fresh and not self.down_for(sid):
-            producer.start(upstream, wanted)
-        try:
-            epoch = await self._created(who)
-        except BaseException:
-            if early:
-                producer.abandon()
-            raise
-        if epoch is None:
-            return False
+        async with self._conversations.place(sid, options, fresh) as created:
+            takeover = self.models.takeover(request.model)
+            spec = self._rules.spec(request, options, takeover, created, echo)
+            who = Identity(sid, owner, spec, digest)
+            producer, follower = self._producers.prepare(who)
+            if early := fresh and not self.down_for(sid):
+                producer.start(upstream, wanted)
+            try:
+                epoch = await self._created(who)
+            except BaseException:
+                if early:
+                    producer.abandon()
+                raise
+            if epoch is None:
+                return False
         if not early:
             producer.start(upstream, wanted)
         self._producers.begin(producer, follower, epoch)
@@ -131,18 +146,17 @@ class Node:
             raise Gone()
         return None if flag is Flag.EXISTS else epoch
 
-    def _spec(self, request: Request, options: Options, principal: str | None) -> Spec:
-        rules = self._rules
-        return Spec(
-            model=request.model,
-            created=int(time.time() * 1000),
-            conversation=options.conversation,
-            ttl=_chosen(options.ttl, rules.ttl),
-            orphan_ttl=options.orphan_ttl,
-            hold_limit=_chosen(options.hold_limit, rules.hold_limit),
-            pause_ttl=_chosen(options.pause_ttl, rules.pause_ttl),
-            principal=principal,
-        )
+    def spec(self, seat: Seat) -> Spec:
+        """Return what was fixed when the session started."""
+        spec = self._hub.spec(seat.tail.sid)
+        if spec is None:
+            raise Gone()
+        return spec
+
+    async def conversation(self, name: str) -> str:
+        """Return the id of the newest session of a conversation of the caller's; raise `NotFound`."""
+        CALLER.get().demand_known()
+        return await self._conversations.newest(name)
 
     async def seat(self, sid: str, after: Cursor | None) -> Seat:
         """Find where to read on after `after`; one that is ahead gets 2 s to become true.
@@ -170,9 +184,9 @@ class Node:
         viewer = tail.join(dialect, sink, self._rules.send_timeout)
         reset = seat.reset or (None if log.holds(seat.cursor) else "diverged")
         viewer.notify("session", **snapshot.notice(tail, self._hub.model(tail.sid)), **facts)
+        viewer.position = seat.cursor.seq
         if reset is not None:
-            viewer.notify("reset", reason=reset, epoch=log.epoch)
-        viewer.position = 0 if reset is not None else seat.cursor.seq
+            viewer.reset(reset, log.epoch)
         viewer.push()
         return viewer
 
@@ -230,7 +244,3 @@ class Node:
         await self._producers.release()
         await self._tasks.aclose()
         await self._hub.aclose()
-
-
-def _chosen(option: Any, setting: Any) -> Any:
-    return setting if option is None else option

@@ -59,7 +59,8 @@ class Producer:
         self._started = loop.time()
         self._first: float | None = None
         self._reading: asyncio.Task[FinalEvent] | None = None
-        self._held = self._tokens = self._bytes = 0
+        self._held = 0
+        self._tokens, self._bytes = len(tail.log.lines), sum(map(len, tail.log.lines))
         self._alone_since: float | None = None
         tail.turned = appender.moved.set
 
@@ -84,6 +85,7 @@ class Producer:
             await self.appender.renew()
             if why in (Over.WRITTEN, Over.CLOSED):
                 await asyncio.sleep(linger)
+                await self.appender.verify()
                 await self.appender.lease.release()
         finally:
             self._reading.cancel()

@@ -59,6 +59,16 @@ def qualified_cursor(request: web.Request) -> tuple[str, Cursor] | None:
     return sid, Cursor.parse(cursor)
 
 
+def conversation_cursor(request: web.Request) -> tuple[str | None, Cursor | None]:
+    """Read a cursor with the session that it is of, if it says so: None twice for none."""
+    header = request.headers.get("Last-Event-ID")
+    text = header if header is not None else request.query.get("after", "")
+    sid, dot, cursor = text.rpartition(".")
+    if dot and not valid_sid(sid):
+        raise BadCursor()
+    return sid or None, cursor_of(cursor)
+
+
 async def json_body(request: web.Request) -> dict[str, Any]:
     """Read the body, bounded in size and time; raise `BadJson` or `TooLarge`."""
     try:
@@ -82,9 +92,14 @@ def json_object(raw: bytes | str) -> dict[str, Any]:
     return body
 
 
+def digest_of(body: dict[str, Any]) -> str:
+    """Return the name of a body, for idempotency."""
+    return hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
 def start_of(body: dict[str, Any], default_model: str) -> Start:
     """Read the body of a start; raise `InvalidRequest`."""
-    digest = hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    digest = digest_of(body)
     rest = dict(body)
     try:
         options = msgspec.convert(rest.pop("session", {}), Options)
@@ -116,11 +131,16 @@ def new_sid() -> str:
     return secrets.token_urlsafe(24)
 
 
-def sid_of(key: str, secret: bytes) -> str:
-    """Derive the id that an idempotency key stands for, the same on every node."""
+def sid_of(key: str, secret: bytes, scope: str = "") -> str:
+    """Derive the id that an idempotency key stands for, the same on every node.
+
+    A key means something else in each `scope`: a dialect's, say.
+    """
     if not _KEY.fullmatch(key):
         raise InvalidRequest("An Idempotency-Key has 1 to 255 printable characters.")
-    mac = hmac.digest(secret, key.encode(), "sha256")
+    # No key holds a NUL, so scopes cannot meet.
+    name = f"{scope}\0{key}" if scope else key
+    mac = hmac.digest(secret, name.encode(), "sha256")
     return base64.urlsafe_b64encode(mac[:24]).decode()
 
 

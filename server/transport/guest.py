@@ -7,7 +7,7 @@ from typing import Any
 from aiohttp import web
 
 from server.callers import CALLER, NOBODY
-from server.errors import InvalidRequest, RateLimited, TokenwireError, Unauthorized
+from server.errors import InvalidRequest, RateLimited, Unauthorized
 from server.ops.limits import Bucket
 from server.transport.access import ACCESS
 from server.transport.context import CONTEXT
@@ -20,9 +20,9 @@ FLOOD = 100
 
 
 class Guest:
-    """Belongs to one socket; `end` closes it with an error's code."""
+    """Belongs to one socket; `end` closes it with a code and a word."""
 
-    def __init__(self, request: web.Request, end: Callable[[TokenwireError], None]) -> None:
+    def __init__(self, request: web.Request, end: Callable[[int, str], None]) -> None:
         self._access = request.app[ACCESS]
         self._bucket = Bucket(request.app[CONTEXT].max_commands)
         self._patience = FLOOD
@@ -40,12 +40,12 @@ class Guest:
         except RateLimited as error:
             self._patience -= 1
             if self._patience < 0:
-                self._end(error)
+                self._end(error.close, error.code)
             raise
 
     def _leave(self) -> None:
         if self._door.caller is NOBODY or not self._access.holds(self._door.caller):
-            self._end(Unauthorized())
+            self._end(Unauthorized.close, Unauthorized.code)
 
     async def auth(self, message: dict[str, Any]) -> dict[str, Any]:
         """Take the socket for somebody who could not say so in its request."""

@@ -25,12 +25,13 @@ from server.transport.context import CONTEXT
 from server.transport.guard import PROTOCOL
 from server.transport.guest import Guest
 from server.transport.sink import RawSink, tune
+from server.transport.sse import merged_of
 from server.wire.native import WebSocket, text_frame
 
 log = logging.getLogger(__name__)
 
 HEARTBEAT = 15.0
-_CLOSE = {
+CLOSE = {
     Ending.FINAL: 1000,
     Ending.GONE: 4410,
     Ending.MOVING: 1012,
@@ -46,14 +47,14 @@ class Socket:
     """
 
     def __init__(self, request: web.Request, ws: web.WebSocketResponse) -> None:
-        self._node = request.app[CONTEXT].node
+        self._context = request.app[CONTEXT]
+        self._node = self._context.node
         self._guest = Guest(request, self._end)
-        self._refused: TokenwireError | None = None
         self._ws = ws
         self._sink = RawSink(request)
         self._viewers: dict[str, Viewer] = {}
         self._watches: set[asyncio.Task[None]] = set()
-        self._over: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        self._over: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
         self._answering = asyncio.Lock()
         self._commands: dict[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {
             "auth": self._guest.auth,
@@ -65,19 +66,21 @@ class Socket:
             "abort": self._abort,
         }
 
-    async def serve(self, only: Seat | None) -> None:
+    async def serve(self, only: Seat | None, merged: bool) -> None:
         """Answer messages until the client closes, or there is nothing more to say."""
         if only is not None:
-            self._join(only, merged=False, alone=True)
+            self._join(only, merged, alone=True)
         reading = asyncio.create_task(self._read())
         leave = self._move
         self._node.leavers.add(leave)
+        self._context.heart.join(self, self._beat)
         try:
             await asyncio.wait((reading, self._over), return_when=asyncio.FIRST_COMPLETED)
             async with self._answering:  # who asked for the end is still told so
                 reading.cancel()
         finally:
             self._node.leavers.discard(leave)
+            self._context.heart.leave(self)
             # The reader goes first: closing while it waits would skip the closing handshake.
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
@@ -85,11 +88,9 @@ class Socket:
                 watch.cancel()
             for viewer in self._viewers.values():
                 viewer.leave()
-        if self._refused is not None:
-            await self._ws.close(code=self._refused.close, message=self._refused.code.encode())
-        elif self._over.done():
-            ending = self._over.result()
-            await self._ws.close(code=_CLOSE[ending], message=ending.encode())
+        if self._over.done():
+            code, why = self._over.result()
+            await self._ws.close(code=code, message=why.encode())
 
     async def _read(self) -> None:
         async for message in self._ws:
@@ -126,11 +127,9 @@ class Socket:
     def _refuse(self, ref: Any, error: TokenwireError) -> None:
         self._send({"type": "reply", "ref": ref, "ok": False, "error": error.as_dict()})
 
-    def _end(self, error: TokenwireError) -> None:
-        """Close the socket with an error's code."""
+    def _end(self, code: int, why: str) -> None:
         if not self._over.done():
-            self._refused = error
-            self._over.set_result(Ending.LOST)
+            self._over.set_result((code, why))
 
     async def _start(self, message: dict[str, Any]) -> dict[str, Any]:
         key = message.pop("idempotency_key", None)
@@ -165,8 +164,11 @@ class Socket:
     def _move(self) -> None:
         for viewer in self._viewers.values():
             viewer.notify("moving")
-        if not self._over.done():
-            self._over.set_result(Ending.MOVING)
+        self._end(CLOSE[Ending.MOVING], Ending.MOVING)
+
+    def _beat(self) -> None:
+        if self._node.down_for() > self._context.grace:
+            self._move()
 
     def _drop(self, sid: str) -> None:
         if (viewer := self._viewers.pop(sid, None)) is not None:
@@ -180,8 +182,8 @@ class Socket:
             del self._viewers[sid]
         if ending is Ending.GONE and not alone:
             self._send({"session": sid, "type": "reset", "reason": "gone", "epoch": 0})
-        elif (alone or ending is not Ending.FINAL) and not self._over.done():
-            self._over.set_result(ending)
+        elif alone or ending is not Ending.FINAL:
+            self._end(CLOSE[ending], ending)
 
     async def _detach(self, message: dict[str, Any]) -> dict[str, Any]:
         sid = bodies.sid_in(message)
@@ -223,6 +225,7 @@ class Socket:
 
 
 async def _serve(request: web.Request, seat: Seat | None) -> web.WebSocketResponse:
+    merged = merged_of(request)
     ws = web.WebSocketResponse(
         protocols=(PROTOCOL,),
         compress=False,
@@ -232,7 +235,7 @@ async def _serve(request: web.Request, seat: Seat | None) -> web.WebSocketRespon
     tune(request)
     await ws.prepare(request)
     with suppress(ConnectionError):
-        await Socket(request, ws).serve(seat)
+        await Socket(request, ws).serve(seat, merged)
     return ws
 
 

@@ -10,6 +10,7 @@ Which upstream serves a model is a matter of names: `Models`.
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Any, Protocol
 
 from server.errors import UnknownModel, UpstreamFailed, UpstreamTruncated
@@ -21,12 +22,14 @@ class Request:
     """One generation to run: an OpenAI chat-completions body, read only.
 
     `messages` is a list of `{"role", "content"}`; `parameters` is everything else the caller sent
-    (temperature, tools, …), to be passed on as it is.
+    (temperature, tools, …), to be passed on as it is. `continued` is the answer's text so far, when
+    another producer of it died: the upstream goes on behind it.
     """
 
     model: str
     messages: list[dict[str, Any]]
     parameters: Mapping[str, Any]
+    continued: str = ""
 
     @property
     def prompt(self) -> str:
@@ -82,12 +85,21 @@ def pulled(source: Source) -> Upstream:
     return upstream
 
 
+class Takeover(StrEnum):
+    """What becomes of an answer whose producer died: its end, the rest of it, or another one."""
+
+    ERROR = "error"
+    CONTINUE = "continue"
+    RESTART = "restart"
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """An upstream, and the name by which it knows the model (None: the same)."""
 
     upstream: Upstream
     model: str | None = None
+    takeover: Takeover = Takeover.ERROR
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +118,11 @@ class Models:
             with suppress(UpstreamFailed):
                 names.update(await self.listing())
         return sorted(names)
+
+    def takeover(self, model: str) -> Takeover:
+        """Return what becomes of a model's answers whose producer died."""
+        route = self.routes.get(model)
+        return route.takeover if route else Takeover.ERROR
 
     def resolve(self, request: Request) -> tuple[Upstream, Request]:
         """Return the upstream for a request, and the request as it knows it; raise `UnknownModel`."""

@@ -173,9 +173,13 @@ def _body(request: Request) -> bytes:
     if parameters.pop("n", None) not in (None, 1):
         raise UpstreamRejected("`n` must be 1: a session is one answer.")
     options = parameters.get("stream_options")
+    messages = request.messages
+    if request.continued:
+        messages = [*messages, {"role": "assistant", "content": request.continued}]
+        parameters |= {"continue_final_message": True, "add_generation_prompt": False}
     body: dict[str, Any] = parameters | {
         "model": request.model,
-        "messages": request.messages,
+        "messages": messages,
         "stream": True,
         "stream_options": (options if isinstance(options, dict) else {}) | {"include_usage": True},
     }

@@ -18,6 +18,10 @@ FINALS = ("done", "aborted", "error")
 GATE_GRACE = 0.25
 """Seconds for a pause to reach other connections (100 ms), and for a busy client to read."""
 CLOSE_GRACE = 0.25
+TOTAL = ("kill Redis", "flush Redis")
+"""Faults after which Redis holds nothing."""
+START = 6.0
+"""Seconds that a start may take, and be asked again in."""
 
 
 class Violation(NamedTuple):
@@ -210,6 +214,19 @@ def epochs_rise(session: Session) -> Iterator[str]:
                 epoch = max(epoch, now)
 
 
+@rule("I8b")
+def nothing_unlogged(session: Session) -> Iterator[str]:
+    """Whoever read to the end, and was told of no reset, read what the log holds."""
+    if session.log is None:
+        return
+    held = {(epoch, seq) for seq, (epoch, _) in enumerate(session.lines, 1)}
+    for client, records in session.clients.items():
+        seen = [r for r in _since_reset(records) if r["kind"] == "event"]
+        if seen and kind_of(seen[-1]["line"]) in FINALS:
+            lost = [r["id"] for r in seen if cursor(r["id"]) not in held]
+            yield f"{client} read {lost[:3]}, which the log has not" if lost else ""
+
+
 @rule("I9")
 def fences_rise(session: Session) -> Iterator[str]:
     """In the log no entry has a lower epoch than the one before it."""
@@ -232,14 +249,21 @@ def isolated(session: Session) -> Iterator[str]:
 
 
 def idempotent(history: History) -> Iterator[Finding]:
-    """One key is one session, and one call of the upstream."""
+    """One key is one session, and one call of the upstream.
+
+    A Redis that loses all in the very moment of a start lets a second node start it, too; then the first
+    one is fenced out.
+    """
+    losses = [fault["at"] for fault in history.faults if fault["name"] in TOTAL]
     keys: defaultdict[str, list[Session]] = defaultdict(list)
     for session in history.sessions.values():
         if session.key:
             keys[session.key].append(session)
     for key, sessions in keys.items():
         calls = sum(len(session.upstreams) for session in sessions)
-        good = len(sessions) == 1 and calls <= 1
+        at = sessions[0].started_at
+        lost = any(at - START <= loss <= at for loss in losses)
+        good = len(sessions) == 1 and calls <= (2 if lost else 1)
         place = f"key {key}: {len(sessions)} sessions, {calls} calls"
         yield None if good else Violation("I10", sessions[0].sid, place)
 

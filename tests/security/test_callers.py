@@ -6,6 +6,7 @@ import pytest
 
 from server.callers import NOBODY, OPEN, Caller, Right, rights_of
 from server.errors import Forbidden, NotFound, TokenwireError, Unauthorized
+from server.session.rows import row_key, scoped
 
 R, C, A = Right.READ, Right.CONTROL, Right.ADMIN
 MINE, OTHER = "a" * 32, "b" * 32
@@ -81,6 +82,6 @@ def test_rights_are_read_strictly():
             rights_of(words)
 
 
-def test_what_two_callers_name_themselves_never_meets():
-    scopes = {Caller(name, frozenset()).scope for name in (None, "", "key:a", "jwt:a", "key:a\0b")}
-    assert len(scopes) == 5
+def test_what_two_principals_name_alike_is_not_the_same():
+    names = [(None, "c"), ("", "c"), ("a", "c"), ("b", "c"), ("a\0b", "c"), ("a", "b\0c")]
+    assert len({row_key(scoped(*name)) for name in names}) == len(names)
