@@ -17,6 +17,12 @@ def tell(report):
         print(f"[connected over {report.transport}]", end=" ")
 
 
+async def resume_later(stream):
+    """Let the session go on after a second."""
+    await asyncio.sleep(1)
+    await stream.resume()
+
+
 async def main(url):
     """Read one answer, with a pause and a cut."""
     async with Client(url, tell=tell) as client:
@@ -29,7 +35,7 @@ async def main(url):
                     words += 1
                     if words == 20:
                         await stream.pause()
-                        asyncio.get_running_loop().call_later(1, asyncio.create_task, stream.resume())
+                        resuming = asyncio.create_task(resume_later(stream))
                     if words == 40:
                         print("\n[cutting the wire]", end=" ")
                         await stream.cut()
@@ -37,6 +43,7 @@ async def main(url):
                     print(f"\n[paused at {gate}]", end=" ", flush=True)
                 case Resumed():
                     print("[resumed]")
+                    await resuming
                 case Done(usage=usage):
                     print(f"\n[done at {stream.after}: {usage}]")
 

@@ -1,7 +1,6 @@
 """Puts the rooms together: one aiohttp application, to be run or to be mounted in another."""
 
 import logging
-import os
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from functools import partial
@@ -13,6 +12,7 @@ import server.transport.ai_sdk
 import server.transport.ai_sdk_socket
 import server.transport.conversations
 import server.transport.openai
+import server.transport.push
 import server.transport.raw
 import server.transport.responses
 import server.transport.tickets
@@ -39,9 +39,8 @@ from server.transport.context import CONTEXT, Context
 from server.transport.doorstep import ADDRESSES
 from server.transport.heart import Heart
 from server.transport.pages import PAGES, Pages, pages
-from server.upstream import Models, Route, Source, Takeover, pulled
-from server.upstream.demo import demo
-from server.upstream.openai import OpenAI, Server
+from server.upstream import Source
+from server.upstream.clients import Clients
 
 log = logging.getLogger(__name__)
 
@@ -95,9 +94,8 @@ async def _run_node(app: web.Application, upstreams: Mapping[str, Source]) -> As
     hub = Hub(store, directory, calls, doorbell, name, settings.lease)
     rung.append(hub)
     secret = settings.secret.encode() if settings.secret else await directory.secret()
-    client = OpenAI(settings.upstream_stall, settings.first_token)
-    models = _models(settings, client, upstreams)
-    ledger = Ledger(calls, rules(settings).allowed)
+    clients, ledger = Clients(settings), Ledger(calls, rules(settings).allowed)
+    models = clients.models(upstreams)
     node = Node(name, models, store, directory, hub, hot, rules(settings), secret, ledger)
     heart = Heart(settings.heartbeat)
     app[CONTEXT] = Context(node, heart, settings.redis_grace, settings.max_frame, settings.max_commands)
@@ -106,7 +104,7 @@ async def _run_node(app: web.Application, upstreams: Mapping[str, Source]) -> As
     await access.aclose()
     await heart.aclose()
     await node.aclose()
-    await client.aclose()
+    await clients.aclose()
     await doorbell.aclose()
     await hot.aclose()
     await calls.aclose()
@@ -134,25 +132,6 @@ def rules(settings: Settings) -> Rules:
             settings.max_running, settings.max_paused, settings.max_stored, settings.max_viewers
         ),
     )
-
-
-def _models(settings: Settings, client: OpenAI, upstreams: Mapping[str, Source]) -> Models:
-    routes = {"demo": Route(pulled(demo()))}
-    for name, route in settings.models.items():
-        takeover = Takeover(route.takeover)
-        if route.upstream == "demo":
-            routes[name] = Route(pulled(demo()), takeover=takeover)
-            continue
-        key = os.environ.get(route.api_key_env) if route.api_key_env else settings.api_key
-        server = Server(route.base_url or settings.upstream or "", key)
-        routes[name] = Route(client.upstream(server), route.model, takeover)
-    routes |= {name: Route(pulled(source)) for name, source in upstreams.items()}
-    fallback = listing = None
-    if settings.upstream:
-        server = Server(settings.upstream, settings.api_key)
-        fallback, listing = client.upstream(server), partial(client.models, server)
-    default = settings.model or next(iter(upstreams), "")
-    return Models(routes, default, fallback, listing)
 
 
 def _pages() -> dict[str, tuple[bytes, str]]:

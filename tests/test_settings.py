@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from server.settings import SETTINGS, ModelRoute, Settings, SettingsError, as_markdown, flag, variables
-from server.sources import as_toml, load
+from server.settings import SETTINGS, ModelRoute, Settings, SettingsError, flag, variables
+from server.sources import as_markdown, as_toml, load
 
 
 @pytest.fixture
@@ -82,10 +82,14 @@ def test_models_are_tables_of_the_file(toml):
     config = toml(
         '[models.fast]\nbase_url = "http://a/v1"\napi_key_env = "A_KEY"\nmodel = "x/fast-1"\n'
         '[models.toy]\nupstream = "demo"\n'
+        '[models.claude]\nupstream = "anthropic"\n'
+        '[models.any]\nupstream = "http"\nbase_url = "http://b/run"\nmethod = "GET"\n'
     )
     assert load({}, {}, config).settings.models == {
         "fast": ModelRoute(base_url="http://a/v1", api_key_env="A_KEY", model="x/fast-1"),
         "toy": ModelRoute(upstream="demo"),
+        "claude": ModelRoute(upstream="anthropic"),
+        "any": ModelRoute(upstream="http", base_url="http://b/run", method="GET"),
     }
 
 
@@ -209,6 +213,17 @@ def test_a_model_needs_some_place_to_come_from(toml):
     with pytest.raises(SettingsError, match=r"^models\.a: needs a base_url, since upstream is not set$"):
         load({}, {}, config)
     assert load({"upstream": "http://a"}, {}, config).settings.models == {"a": ModelRoute()}
+    config = toml('[models.a]\nupstream = "http"')
+    with pytest.raises(SettingsError, match=r"^models\.a: needs a base_url$"):
+        load({"upstream": "http://a"}, {}, config)
+
+
+def test_only_who_knows_how_goes_on_with_an_answer(toml):
+    config = toml('[models.a]\nupstream = "anthropic"\ntakeover = "continue"')
+    with pytest.raises(SettingsError, match=r"^models\.a: anthropic cannot continue an answer$"):
+        load({}, {}, config)
+    config = toml('[models.a]\nupstream = "anthropic"\ntakeover = "restart"')
+    assert load({}, {}, config).settings.models["a"].takeover == "restart"
 
 
 @pytest.mark.parametrize(
@@ -270,7 +285,7 @@ def test_the_effective_settings_are_toml_with_their_sources(toml):
         "# upstream is not set",
         "# api_key is not set",
         f'model = "tést\\"\\n"  # {config}: model',
-        f'models = {{"a b" = {{"upstream" = "demo"}}}}  # {config}: models',
+        f'models = {{"a b" = {{"upstream" = "demo", "takeover" = "error"}}}}  # {config}: models',
         'allow_origin = ["https://a"]  # --allow-origin',
         "# keys_file is not set",
         "# jwt_secret is not set",

@@ -1,8 +1,8 @@
 """Entries as Redis keeps them: as they are or, with a key, sealed, so that its files tell little.
 
 Sealed are the events' JSON and what was fixed at the start (AES-256-GCM, bound to session and place). In
-the clear stay an entry's place, which scripts read, and the final event, which holds no text. What is sealed
-names its key, so keys may change while logs live.
+the clear stay an entry's place, which scripts read, and the final event, which holds no text. What is
+sealed names its key, so keys may change while logs live.
 """
 
 import base64

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import secrets
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from server.session.conversations import Conversations
 from server.session.directory import Directory
 from server.session.heirs import Heirs
 from server.session.hub import Hub
+from server.session.intake import Intake
 from server.session.jobs import Carrier
 from server.session.ledger import Ledger
 from server.session.producers import Producers, Rules, Tasks
@@ -27,7 +28,7 @@ from server.session.store import Identity, Store
 from server.session.sweeper import sweep_for_ever
 from server.session.tail import Tail
 from server.session.viewer import Dialect, Sink, Viewer
-from server.upstream import Models, Request
+from server.upstream import Head, Models, Request
 
 CATCH_UP = 2.0
 SPREAD = 2.0
@@ -82,6 +83,7 @@ class Node:
         self._conversations = Conversations(Rows(store.runner), store, self._steering, self._tasks)
         self._producers = Producers(name, store, hub, hot, rules, self._tasks, self._steering.orphaned)
         self._steering.producers = self._producers
+        self._intake = Intake(store, hub, self._producers)
         heirs = Heirs(name, models, store, self._producers, 5 * rules.lease)
         hub.succeed = heirs.succeed
         self._tasks.spawn(sweep_for_ever(heirs, directory, secret))
@@ -118,8 +120,7 @@ class Node:
         # The owner is this very call: it may ask again after a lost answer, a second call may not.
         owner = f"{self.name}:{secrets.token_hex(4)}"
         async with self._conversations.place(sid, options, fresh) as created:
-            takeover = self.models.takeover(request.model)
-            spec = self._rules.spec(request, options, takeover, created, echo)
+            spec = self._rules.spec(request, options, self.models.takeover(request), created, echo)
             who = Identity(sid, owner, spec, digest)
             producer, follower = self._producers.prepare(who)
             if early := fresh and not self.down_for(sid):
@@ -140,10 +141,8 @@ class Node:
     async def _created(self, who: Identity) -> int | None:
         """Create the session; return its epoch, or None if it is there already."""
         flag, epoch = await self._store.create(who, self._rules.lease)
-        if flag is Flag.CONFLICT:
-            raise Conflict()
-        if flag is Flag.GONE:
-            raise Gone()
+        if flag in (Flag.CONFLICT, Flag.GONE):
+            raise Conflict() if flag is Flag.CONFLICT else Gone()
         return None if flag is Flag.EXISTS else epoch
 
     def spec(self, seat: Seat) -> Spec:
@@ -198,6 +197,11 @@ class Node:
     async def owner(self, sid: str, right: Right) -> str | None:
         """Return whose session it is, to a caller who has that right there."""
         return await self._admission.owner(right, sid)
+
+    async def push(self, sid: str, head: Head, pieces: AsyncGenerator[bytes, None]) -> dict[str, Any]:
+        """Take a body of a session that is fed from outside; return where the log stands with it."""
+        await self._admission.check(Right.CONTROL, sid)
+        return await self._intake.push(sid, head, pieces)
 
     async def delete(self, sid: str) -> None:
         """Abort if live, wait for the upstream to be closed, and wipe the log for good."""

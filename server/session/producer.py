@@ -52,6 +52,7 @@ class Producer:
         self.tail = tail
         self.appender = appender
         self.closed: asyncio.Future[Report] = loop.create_future()
+        self.upstream: Upstream | None = None
         self._spec = spec
         self._bounds = bounds
         self._node = node
@@ -66,6 +67,7 @@ class Producer:
 
     def start(self, upstream: Upstream, request: Request) -> None:
         """Begin to read the upstream."""
+        self.upstream = upstream
         self._reading = asyncio.create_task(self._read(upstream, request))
 
     def abandon(self) -> None:
@@ -154,6 +156,15 @@ class Producer:
         while self.full and not self.appender.over.done():
             self.appender.moved.clear()
             await self.appender.moved.wait()
+
+    async def landed(self, ended: bool) -> None:
+        """Wait until the log holds all that was pushed, and its end if the upstream has `ended`."""
+        appender = self.appender
+        if ended:
+            await asyncio.shield(appender.over)
+        while appender.backlog and not appender.over.done():
+            appender.moved.clear()
+            await appender.moved.wait()
 
     async def beat(self) -> None:
         """Renew the lease, and see whether anybody is watching."""

@@ -71,8 +71,7 @@ class Socket:
         if only is not None:
             self._join(only, merged, alone=True)
         reading = asyncio.create_task(self._read())
-        leave = self._move
-        self._node.leavers.add(leave)
+        self._node.leavers.add(leave := self._move)
         self._context.heart.join(self, self._beat)
         try:
             await asyncio.wait((reading, self._over), return_when=asyncio.FIRST_COMPLETED)
@@ -226,11 +225,9 @@ class Socket:
 
 async def _serve(request: web.Request, seat: Seat | None) -> web.WebSocketResponse:
     merged = merged_of(request)
+    size = request.app[CONTEXT].max_frame
     ws = web.WebSocketResponse(
-        protocols=(PROTOCOL,),
-        compress=False,
-        heartbeat=HEARTBEAT,
-        max_msg_size=request.app[CONTEXT].max_frame,
+        protocols=(PROTOCOL,), compress=False, heartbeat=HEARTBEAT, max_msg_size=size
     )
     tune(request)
     await ws.prepare(request)

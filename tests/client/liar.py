@@ -41,16 +41,18 @@ def status(code: int, **headers: str) -> Answer:
 
 
 class Liar:
-    """Where it is, and what it was asked: method, path and cursor, and the keys of starts."""
+    """Where it is, and what it was asked: method, path and cursor, the keys of starts, credentials."""
 
     def __init__(self, answers: Sequence[Answer]) -> None:
         self.url = ""
         self.asked: list[tuple[str, str, str | None]] = []
         self.keys: list[str] = []
+        self.credentials: set[str | None] = set()
         self._answers = list(answers)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         self.asked.append((request.method, request.path, request.headers.get("Last-Event-ID")))
+        self.credentials.add(request.headers.get("Authorization"))
         if key := request.headers.get("Idempotency-Key"):
             self.keys.append(key)
         last = len(self._answers) == 1

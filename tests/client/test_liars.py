@@ -127,6 +127,18 @@ async def test_a_call_is_asked_again_under_the_same_key_until_it_is_answered():
     assert len(set(liar.keys)) == 1
 
 
+async def test_headers_go_with_every_request():
+    headers = {"Authorization": "Bearer k"}
+    async with lying(status(400)) as liar, Client(liar.url, headers=headers) as client:
+        for transport in ("ws", "sse"):
+            with pytest.raises(TokenwireError):
+                await anext(client.connect(SID, transport=transport))
+        with pytest.raises(TokenwireError):
+            await client.start("x")
+    assert len(liar.asked) == 3
+    assert liar.credentials == {"Bearer k"}
+
+
 async def test_a_cancelled_read_loses_nothing():
     answer = says(event(1, "a"), event(2, "b"), hangs=True)
     async with lying(answer) as liar, Client(liar.url) as client:

@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from server.errors import InvalidRequest
+from server.ops.loadtest import session
 from server.ops.loadtest.plan import is_loopback, parse
 from server.settings import SettingsError
+from tests.client.liar import lying, status
 
 HERE = "http://127.0.0.1:8080"
 
@@ -73,3 +76,13 @@ def test_an_owner_may_load_another_machine():
 )
 def test_only_loopback_is_this_machine(url, ours):
     assert is_loopback(url) is ours
+
+
+async def test_a_server_that_wants_a_key_gets_it(monkeypatch):
+    monkeypatch.setenv("TW_TOKEN", "k")
+    async with lying(status(400)) as liar:
+        plan = parse([liar.url]).plan
+        async with session.client(plan, lambda report: None) as client:
+            with pytest.raises(InvalidRequest):
+                await session.reference(client, plan)
+    assert liar.credentials == {"Bearer k"}

@@ -10,6 +10,7 @@ from server.callers import CALLER, NOBODY, Caller, Right
 from server.errors import NotFound, Unauthorized
 from server.session.node import Node
 from server.session.state import Action
+from server.upstream import Head
 from tests.clients import Socket
 from tests.security.people import KEYS, USER, bearer
 
@@ -25,6 +26,7 @@ CALLS = [
     ("POST", "/resume"),
     ("POST", "/abort"),
     ("POST", "/tickets"),
+    ("POST", "/events"),
     ("DELETE", ""),
 ]
 COMMANDS = ["attach", "detach", "pause", "resume", "abort"]
@@ -146,6 +148,7 @@ async def test_every_call_of_a_node_that_names_a_session_asks_who_calls(house):
         "delete": {},
         "session": {},
         "owner": {"right": Right.READ},
+        "push": {"head": Head("text/plain"), "pieces": None},
     }
     named = {
         name
