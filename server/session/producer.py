@@ -13,6 +13,7 @@ from server.session.appender import Appender
 from server.session.healing import Over
 from server.session.state import Report, Spec
 from server.session.tail import Tail
+from server.traces import trace
 from server.upstream import Request, Upstream
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,7 @@ class Producer:
             await asyncio.wait((self._reading, self.appender.over), return_when="FIRST_COMPLETED")
             await self._close()
             why = await self.appender.over
+            self.appender.lease.size = self._bytes
             self.appender.lease.report = msgspec.json.encode(self.closed.result())
             await self.appender.renew()
             if why in (Over.WRITTEN, Over.CLOSED):
@@ -128,8 +130,8 @@ class Producer:
             if cancelled.args and isinstance(cancelled.args[0], AbortReason):
                 return Aborted(cancelled.args[0])
             raise
-        except Exception:
-            log.exception("an upstream raised")
+        except Exception as error:
+            log.error("an upstream raised: %s", trace(error))
             return _failure(UpstreamFailed())
 
     def push(self, event: Event) -> None:
@@ -166,6 +168,7 @@ class Producer:
 
     async def beat(self) -> None:
         """Renew the lease, and see whether anybody is watching."""
+        self.appender.lease.size = self._bytes
         await self.appender.renew()
         await self.look()
 
