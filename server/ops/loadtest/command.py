@@ -15,6 +15,8 @@ from server.ops.loadtest.screen import screen
 from server.ops.loadtest.tally import Tally
 from server.ops.loadtest.verdict import QUANTILES, rows, verdict
 
+PATIENCE = 2.0
+
 
 def main(argv: Sequence[str]) -> int:
     """Run it; return 0 for `complete`, 1 for `incomplete`. Raise `SettingsError` for a bad flag."""
@@ -24,7 +26,7 @@ def main(argv: Sequence[str]) -> int:
 async def _run(flags: Flags) -> int:
     plan = flags.plan
     try:
-        async with session.client(plan, log_report) as client:
+        async with session.client(plan, PATIENCE, log_report) as client:
             text = await session.reference(client, plan)
     except session.FAILED as error:
         print(f"tokenwire: loadtest: {error}", file=sys.stderr)
