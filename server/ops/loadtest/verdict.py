@@ -10,7 +10,9 @@ from server.ops.loadtest.tally import MEASURES, Tally
 BUSY = 0.85
 """Share of a core from which on a process of clients may itself be what is slow."""
 OFTEN = 0.1
-LATE = 0.1
+"""Share of the run from which on that counts."""
+LATE = 0.05
+"""Seconds; a process of clients that is that late in a tenth of its ticks had no processor."""
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
 
 
