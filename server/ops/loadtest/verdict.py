@@ -58,13 +58,13 @@ def bottleneck(tally: Tally, cores: int) -> str | None:
     if busy >= OFTEN:
         return (
             f"the load test was itself the bottleneck: its processes were at their limit for {busy:.0%} "
-            "of the time; the times below are partly its own"
+            "of the time, and the times are partly its own"
         )
     late = tally.spread("lag").quantile(0.9) or 0.0
     if late >= LATE:
         return (
             f"the load test did not get the processor when it needed it ({late * 1000:.0f} ms late): "
-            f"this machine's {cores} cores were full, and the times below are partly its own"
+            f"this machine's {cores} cores were full, and the times are partly its own"
         )
     return None
 
