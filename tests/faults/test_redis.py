@@ -40,33 +40,35 @@ async def _whole(readers, readings, tokens):
         assert "reset" not in reader.notices
 
 
-@pytest.mark.parametrize("power_cut", [False, True], ids=["kill", "power_cut"])
-async def test_a_redis_that_keeps_a_file_is_waited_for_and_healed(
-    make_redis, make_process, http, tmp_path, power_cut
+async def test_a_redis_that_keeps_a_file_is_waited_for_and_what_the_disk_lost_is_healed(
+    make_redis, make_process, http, tmp_path
 ):
     server = make_redis("--appendonly", "yes")
     nodes = [await make_process(server.url, lease=3) for _ in range(2)]
-    readers = []
-    readings = await _watched(http, nodes, readers, prompt="w", rate=100, tokens=160)
-    await until(lambda: len(readers[0].events) > 80)
-    server.kill()
-    if power_cut:
+    readers, left = [], []
+    readings = await _watched(http, nodes, readers, prompt="w", rate=100, tokens=200)
+    client, key = server.client(), f"tw:{{{readers[0].sid}}}:l"
+    for disk in (1.0, 0.6):  # what of the file is there after a kill, after a power cut
+        seen = len(readers[0].events)
+        await until(lambda seen=seen: len(readers[0].events) > seen + 40)
+        held = client.xlen(key)
+        server.kill()
         (file,) = (tmp_path / "r0" / "appendonlydir").glob("*.incr.aof")
-        with file.open("r+b") as aof:  # what the disk did not have yet
-            aof.truncate(file.stat().st_size * 2 // 3)
-    server.start()
-    client = server.client()
-    left = client.xlen(f"tw:{{{readers[0].sid}}}:l")
+        with file.open("r+b") as aof:
+            aof.truncate(int(file.stat().st_size * disk))
+        server.start()
+        left.append(client.xlen(key) / held)
     client.close()
-    await _whole(readers, readings, 160)
-    print(f"{left} entries left of what {len(readers[0].events)} events came in")
+    print(f"left after the kill {left[0]:.0%}, after the power cut {left[1]:.0%}")
+    await _whole(readers, readings, 200)
+    assert left[1] < 0.9 <= left[0]
 
 
 async def test_a_redis_frozen_for_longer_than_a_lease_does_no_harm(make_redis, make_process, http):
     server = make_redis()
     nodes = [await make_process(server.url, lease=0.5) for _ in range(2)]
     readers = []
-    readings = await _watched(http, nodes, readers, prompt="w", rate=100, tokens=250)
+    readings = await _watched(http, nodes, readers, prompt="w", rate=100, tokens=200)
     server.process.send_signal(signal.SIGSTOP)
     await asyncio.sleep(1.5)  # the fault: three leases
     server.process.send_signal(signal.SIGCONT)
@@ -74,7 +76,7 @@ async def test_a_redis_frozen_for_longer_than_a_lease_does_no_harm(make_redis, m
     # Its owner renews first, or is replaced: either is well, but not both.
     assert one == two
     assert seqs(one) == list(range(1, len(one) + 1))
-    assert (await demo_text("w", 250)).startswith(text_of(one))
+    assert (await demo_text("w", 200)).startswith(text_of(one))
     assert one[-1]["type"] == "done" or one[-1]["code"] == "producer_lost"
 
 
@@ -126,7 +128,7 @@ async def test_behind_a_partition_the_upstream_has_to_wait_and_nothing_is_lost(
     node = await make_process(
         switch.url, upstream=f"{upstream.url}/v1", model="m", lease=10, buffer_limit=100_000
     )
-    sid = await start(http, node, seed="b", tokens=90_000)
+    sid = await start(http, node, seed="b", tokens=60_000)
     reader = Reader(sid)
     reading = asyncio.create_task(reader.read(http, lambda: node.url("")))
     await until(lambda: reader.events)
@@ -141,10 +143,10 @@ async def test_behind_a_partition_the_upstream_has_to_wait_and_nothing_is_lost(
         return time.monotonic() - since > 0.5
 
     await until(still)
-    assert sent < 90_000
+    assert sent < 60_000
     switch.hold(False)
     events = await asyncio.wait_for(reading, 20)
-    assert text_of(events) == expected_text("b", 90_000)
+    assert text_of(events) == expected_text("b", 60_000)
 
 
 @pytest.fixture
@@ -202,7 +204,7 @@ async def test_a_failover_that_loses_the_end_is_healed_while_the_producer_linger
 async def test_a_takeover_that_a_failover_loses_is_never_hidden(pair, make_process, http):
     master, replica, switch = pair
     frozen, other = [await make_process(switch.url) for _ in range(2)]
-    sid = await start(http, frozen, prompt="w", rate=100, tokens=300)
+    sid = await start(http, frozen, prompt="w", rate=100, tokens=200)
     told = Reader(sid)
     telling = asyncio.create_task(told.read(http, lambda: other.url("")))
     await until(lambda: len(told.events) > 50)
@@ -221,7 +223,7 @@ async def test_a_takeover_that_a_failover_loses_is_never_hidden(pair, make_proce
     fresh = [await Reader(sid).read(http, lambda node=node: node.url("")) for node in (frozen, other)]
     assert fresh == [again.events] * 2
     assert seqs(again.events) == list(range(1, len(again.events) + 1))
-    assert (await demo_text("w", 300)).startswith(text_of(again.events))
+    assert (await demo_text("w", 200)).startswith(text_of(again.events))
 
 
 @pytest.mark.parametrize("stays", [True, False], ids=["stays", "passes"])
@@ -362,7 +364,7 @@ async def test_a_redis_that_loads_its_file_is_waited_for(make_redis, make_proces
     server = make_redis("--appendonly", "yes", "--loading-process-events-interval-bytes", "1024")
     nodes = [await make_process(server.url, lease=5) for _ in range(2)]
     readers = []
-    readings = await _watched(http, nodes, readers, prompt="w", rate=100, tokens=200)
+    readings = await _watched(http, nodes, readers, prompt="w", rate=100, tokens=150)
     client = server.client()
     for place in range(300):
         client.set(f"slow{place}", "x" * 2000, ex=60)
@@ -372,7 +374,7 @@ async def test_a_redis_that_loads_its_file_is_waited_for(make_redis, make_proces
     client.close()
     server.kill()
     await asyncio.to_thread(server.start, "--key-load-delay", "3000")
-    await _whole(readers, readings, 200)
+    await _whole(readers, readings, 150)
 
 
 async def test_with_100_ms_to_redis_streams_are_late_but_not_slow(
@@ -414,7 +416,7 @@ async def test_without_a_bell_events_are_late_by_no_more_than_a_look(
     server = make_redis()
     flags = {"upstream": f"{upstream.url}/v1", "model": "m"}
     nodes = [await make_process(server.url, **flags) for _ in range(2)]
-    sid = await start(http, nodes[0], tokens=300, rate=100, stamp=True)
+    sid = await start(http, nodes[0], tokens=220, rate=100, stamp=True)
     late = []
 
     def heard(event):
@@ -425,13 +427,13 @@ async def test_without_a_bell_events_are_late_by_no_more_than_a_look(
     reading = asyncio.create_task(reader.read(http, lambda: nodes[1].url("")))
     await until(lambda: len(late) >= 30)
     client, phases = server.client(), [len(late)]
-    while len(late) < 120:  # nobody hears it for long
+    while len(late) < 80:  # nobody hears it for long
         client.client_kill_filter(_type="pubsub")
         await asyncio.sleep(0.02)
     phases.append(len(late))
     client.execute_command("ACL", "SETUSER", "default", "-publish")  # it does not ring any more
     client.close()
-    assert seqs(await reading) == list(range(1, 302))
+    assert seqs(await reading) == list(range(1, 222))
     deaf, mute = max(late[phases[0] : phases[1]]), max(late[phases[1] :])
     print(
         f"at most {max(late[10:30]):.3f} s late, {deaf:.2f} s without hearing, {mute:.2f} s without rings"
@@ -444,7 +446,7 @@ async def test_a_bell_that_overflows_while_a_node_is_frozen_is_not_missed(make_r
     server = make_redis("--client-output-buffer-limit", "pubsub 32kb 32kb 1")
     writing, frozen = [await make_process(server.url, lease=10) for _ in range(2)]
     readers = []
-    readings = await _watched(http, [writing, frozen], readers, prompt="w", rate=100, tokens=200)
+    readings = await _watched(http, [writing, frozen], readers, prompt="w", rate=100, tokens=150)
     client = server.client()
     listening = len(client.client_list(_type="pubsub"))
     frozen.signal(signal.SIGSTOP)
@@ -454,4 +456,4 @@ async def test_a_bell_that_overflows_while_a_node_is_frozen_is_not_missed(make_r
             client.publish(channel, b"")
     frozen.signal(signal.SIGCONT)
     client.close()
-    await _whole(readers, readings, 200)
+    await _whole(readers, readings, 150)
