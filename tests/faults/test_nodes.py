@@ -256,6 +256,8 @@ async def test_a_node_with_a_wrong_clock_heals_what_redis_loses_early(
 ):
     node = await make_process(lease=6)
     await _jump(http, node, clock, -HOUR)
+    # A node's first session is looked after at once, when the connection is made.
+    await Reader(await start(http, node, tokens=1)).read(http, lambda: node.url(""))
     sid = await start(http, node, prompt="e", rate=100, tokens=150)
     reader = Reader(sid)
     reading = asyncio.create_task(reader.read(http, lambda: node.url("")))
