@@ -63,7 +63,7 @@ async def test_a_failover_that_loses_the_end_is_healed_while_the_producer_linger
 
 async def test_a_takeover_that_a_failover_loses_is_never_hidden(pair, make_process, http):
     master, replica, switch = pair
-    frozen, other = [await make_process(switch.url) for _ in range(2)]
+    frozen, other = [await make_process(switch.url, lease=0.6) for _ in range(2)]
     sid = await start(http, frozen, prompt="w", rate=100, tokens=200)
     told = Reader(sid)
     telling = asyncio.create_task(told.read(http, lambda: other.url("")))

@@ -39,12 +39,5 @@ async def test_whatever_an_upstream_does_the_prefix_is_kept_and_the_end_is_typed
         assert (last["type"], last.get("code")) == end, script
         assert text_of(events) == expected_text(seed, tokens), script
         assert "sk-" not in str(last)
-
-
-async def test_an_upstream_that_never_ends_is_hung_up_on(make_process, upstream, http):
-    node = await make_process(upstream=f"{upstream.url}/v1", model="m", max_bytes=5000)
-    sid = await start(http, node, seed="n", tokens=10**9, rate=500)
-    events = await Reader(sid).read(http, lambda: node.url(""))
-    assert (events[-1]["type"], events[-1]["reason"]) == ("aborted", "limit")
-    assert expected_text("n", 5000).startswith(text_of(events))
-    assert (await upstream.stream("n"))["closed_by_peer"]
+    # The last one, which never ends, was hung up on.
+    assert (await upstream.stream(seed))["closed_by_peer"]
