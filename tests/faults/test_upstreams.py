@@ -2,6 +2,7 @@
 
 from tests.clients import start, text_of
 from tests.fake_upstream import expected_text
+from tests.faults.looking import until
 from tests.faults.readers import Reader
 
 TOKENS = 20
@@ -40,4 +41,4 @@ async def test_whatever_an_upstream_does_the_prefix_is_kept_and_the_end_is_typed
         assert text_of(events) == expected_text(seed, tokens), script
         assert "sk-" not in str(last)
     # The last one, which never ends, was hung up on.
-    assert (await upstream.stream(seed))["closed_by_peer"]
+    await until(lambda: upstream.hung_up(seed), 1)
