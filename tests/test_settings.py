@@ -296,7 +296,7 @@ def test_the_effective_settings_are_toml_with_their_sources(toml):
         "# secret is not set",
         "# log_keys is not set",
     ]
-    assert tomllib.loads(text)["models"] == {"a b": {"upstream": "demo"}}
+    assert tomllib.loads(text)["models"] == {"a b": {"upstream": "demo", "takeover": "error"}}
 
 
 def test_the_shown_settings_can_be_used_as_a_file(toml):
