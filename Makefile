@@ -3,7 +3,7 @@
 #   make test   all checks and tests             (ARGS="-k resume" for pytest)
 #   make bench  us and our peers on the same work (ARGS="--quick", "--only W1,W3")
 #   make figures  what the core promises, measured (ARGS="pause abort" for some)
-#   make chaos  real faults, judged from histories: three seeds, then the mutants (about 12 minutes)
+#   make chaos  real faults, judged from histories: three seeds, then the mutants (about 17 minutes)
 #   make soak   the same for an hour, on one set of processes   (ARGS="--minutes 600")
 
 PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 python3.11,\
@@ -19,7 +19,7 @@ bench: $(VENV)/.run
 	@exec $(BIN)/python -m bench.run $(ARGS)
 
 chaos: $(VENV)/.test
-	$(BIN)/python -m tests.chaos $(or $(ARGS),--seed 1,2,3 --seconds 150)
+	$(BIN)/python -m tests.chaos $(or $(ARGS),--seed 1,2,3 --seconds 190)
 	$(BIN)/python -m tests.chaos --mutants
 
 soak: $(VENV)/.test
