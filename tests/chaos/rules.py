@@ -21,6 +21,8 @@ CLOSE_GRACE = 0.25
 TOTAL = ("kill Redis", "flush Redis")
 """Faults after which Redis holds nothing."""
 LOSSES = (*TOTAL, "cut tails", "make holes")
+MOMENT = 1.0
+"""Seconds from a fault's record to the loss itself."""
 HEALED = 3.0
 """Seconds in which a producer has put back what Redis lost, or is replaced."""
 START = 6.0
@@ -255,7 +257,7 @@ def pause_holds_everywhere(history: History) -> Iterator[Finding]:
     """
     for session in history.sessions.values():
         for answer, told, lifted in _pauses(session):
-            if _lost(history, LOSSES, told - START, told + GATE_GRACE):
+            if _lost(history, LOSSES, told - MOMENT, told + GATE_GRACE):
                 continue
             gate = answer["answer"]["gate"]
             late = [
