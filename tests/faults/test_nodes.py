@@ -86,10 +86,13 @@ async def test_a_stalled_node_is_left_by_its_clients_and_loses_nothing(make_proc
 
 
 async def test_a_node_killed_at_any_moment_has_shown_nothing_that_the_log_lacks(
-    make_process, upstream, http
+    make_redis, make_process, make_switch, upstream, http
 ):
+    server = make_redis()
+    switch = await make_switch(server)
     flags = {"upstream": f"{upstream.url}/v1", "model": "m"}
-    doomed, other = await make_process(**flags), await make_process(**flags)
+    doomed = await make_process(switch.url, **flags)
+    other = await make_process(server.url, **flags)
     seeds = [f"k{n}" for n in range(25)]
     sids = [
         await start(http, doomed, seed=seed, tokens=5000, rate=20 * 1.2**n)
@@ -101,8 +104,12 @@ async def test_a_node_killed_at_any_moment_has_shown_nothing_that_the_log_lacks(
     at_doomed = [asyncio.create_task(r.read(http, lambda: alive.url(""))) for r in here]
     at_other = [asyncio.create_task(r.read(http, lambda: other.url(""))) for r in there]
     await until(lambda: all(len(reader.events) > 10 for reader in here + there))
+    switch.hold(True)
+    await asyncio.sleep(0.1)  # the fault: what is sent does not arrive, nor ever will
     doomed.signal(signal.SIGKILL)
     await doomed.process.wait()
+    switch.cut()
+    switch.hold(False)
     shown, alive = [list(reader.events) for reader in here], other
     await asyncio.wait_for(asyncio.gather(*at_doomed, *at_other), 15)
     for seed, before, one, two in zip(seeds, shown, here, there, strict=True):
