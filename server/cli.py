@@ -1,7 +1,7 @@
 """The command line: `tokenwire [flags]` serves, `tokenwire check-config [flags]` tells how it would.
 
-It ends with 0 after a graceful stop, with 1 if it cannot serve and with 2 for a bad setting, and
-says why in one line.
+Other first words are tools, each a function of its arguments. It ends with 0 after a graceful stop,
+with 1 if it cannot serve and with 2 for a bad setting, and says why in one line.
 """
 
 import argparse
@@ -14,11 +14,13 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from server.errors import TokenwireError
 from server.ops import embedded, workers
-from server.settings import SETTINGS, Settings, SettingsError, flag, is_list, shown
+from server.ops.auth import demand_identity
+from server.settings import SETTINGS, Settings, SettingsError, flag, is_list, is_switch, shown
 from server.sources import Loaded, as_toml, load
 
 if TYPE_CHECKING:
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
 
 VERSION = "0.1.0"
 COMMANDS = ("serve", "check-config")
+TOOLS = {
+    "token": "server.ops.token:run",
+    "loadtest": "server.ops.loadtest.command:main",
+}
 BACKLOG = 1024  # connections waiting to be accepted, when all clients of a lost node come at once
 GC_YOUNG = 20_000  # objects; nearly all of ours go by reference count
 LEFTOVER = 5.0  # seconds for requests that are still there after every stream was told to end
@@ -42,7 +48,12 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    argv = sys.argv[1:] if argv is None else argv
     try:
+        if argv and (tool := TOOLS.get(argv[0])):
+            module, _, name = tool.partition(":")
+            code: int = getattr(import_module(module), name)(argv[1:])
+            return code
         command, loaded = _parse(argv)
         if command == "check-config":
             print(as_toml(loaded), flush=True)
@@ -59,15 +70,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parse(argv: Sequence[str] | None) -> tuple[str, Loaded]:
+def _parse(argv: Sequence[str]) -> tuple[str, Loaded]:
     parser = _Parser(
         prog="tokenwire", description="Serve token streams over SSE and WebSocket.", allow_abbrev=False
     )
-    parser.add_argument("command", nargs="?", default="serve", help=" or ".join(COMMANDS))
+    parser.add_argument("command", nargs="?", default="serve", help=" or ".join((*COMMANDS, *TOOLS)))
     parser.add_argument("--version", action="version", version=f"tokenwire {VERSION}")
     parser.add_argument("--config", metavar="FILE", help="TOML file with settings")
     for name, setting in SETTINGS.items():
         if option := flag(name):
+            if is_switch(name):
+                parser.add_argument(
+                    option, dest=name, action="store_const", const="true", help=setting.help
+                )
+                continue
             action = "append" if is_list(name) else "store"
             parser.add_argument(option, dest=name, action=action, metavar="X", help=setting.help)
     known, unknown = parser.parse_known_args(argv)
@@ -81,6 +97,7 @@ def _parse(argv: Sequence[str] | None) -> tuple[str, Loaded]:
 
 
 def _serve(settings: Settings) -> int:
+    demand_identity(settings)
     level = settings.log_level.upper()
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if post := workers.Post.of(os.environ):
@@ -118,13 +135,20 @@ async def _node(settings: Settings, announce: Callable[[int], None], shared: boo
 
     from server.app import create_app
     from server.transport.context import CONTEXT
+    from server.transport.doorstep import Runner
 
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         with suppress(NotImplementedError):  # Windows: Ctrl-C cancels this task instead
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
     app = create_app(settings)
-    runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=LEFTOVER)
+    runner = Runner(
+        app,
+        handler_cancellation=True,
+        access_log=None,
+        shutdown_timeout=LEFTOVER,
+        keepalive_timeout=settings.idle_timeout,
+    )
     try:
         await runner.setup()
         site = web.TCPSite(

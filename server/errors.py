@@ -20,11 +20,12 @@ class TokenwireError(Exception):
     def __init__(self, message: str | None = None, *, retry_after: float | None = None) -> None:
         super().__init__(message or self.message)
         self.message = message or self.message
-        self.retry_after = retry_after
+        self.retry_after = self.retry_after if retry_after is None else retry_after
 
     def as_dict(self) -> dict[str, Any]:
         """Return the body of the `error` member of an answer."""
-        return {"code": self.code, "message": self.message, "type": self.type}
+        told = {"code": self.code, "message": self.message, "type": self.type}
+        return told if self.retry_after is None else told | {"retry_after": self.retry_after}
 
 
 class InvalidRequest(TokenwireError):
@@ -37,29 +38,31 @@ class InvalidRequest(TokenwireError):
 class BadJson(InvalidRequest):
     """The body or frame is not a JSON object."""
 
-    code = "bad_json"
-    message = "Expected one JSON object."
+    code, message = "bad_json", "Expected one JSON object."
 
 
 class BadCursor(InvalidRequest):
     """The cursor is not `<epoch>-<seq>`."""
 
-    code = "bad_cursor"
-    message = "A cursor is <epoch>-<seq>, for example 1795219200123-42."
+    code, message = "bad_cursor", "A cursor is <epoch>-<seq>, for example 1795219200123-42."
+
+
+class BadEvent(InvalidRequest):
+    """An item of a pushed body is no event; what was before it is in the log, it is not."""
+
+    code = "bad_event"
 
 
 class UnknownType(InvalidRequest):
     """The frame's `type` is none of the protocol's."""
 
-    code = "unknown_type"
-    message = "Unknown message type."
+    code, message = "unknown_type", "Unknown message type."
 
 
 class UnknownModel(InvalidRequest):
     """No upstream serves that model."""
 
-    code, status = "unknown_model", 404
-    message = "No upstream serves this model."
+    code, status, message = "unknown_model", 404, "No upstream serves this model."
 
 
 class TooLarge(InvalidRequest):
@@ -72,15 +75,13 @@ class TooLarge(InvalidRequest):
 class MethodNotAllowed(InvalidRequest):
     """That path knows other methods."""
 
-    code, status = "method_not_allowed", 405
-    message = "This path does not know that method."
+    code, status, message = "method_not_allowed", 405, "This path does not know that method."
 
 
 class UnsupportedMediaType(InvalidRequest):
     """The body is not JSON."""
 
-    code, status = "unsupported_media_type", 415
-    message = "The body must be application/json."
+    code, status, message = "unsupported_media_type", 415, "The body must be application/json."
 
 
 class Unauthorized(TokenwireError):
@@ -97,6 +98,12 @@ class Forbidden(TokenwireError):
     message = "This is not allowed."
 
 
+class ForeignPage(Forbidden):
+    """A page of another origin made a browser ask."""
+
+    message = "This origin is not allowed."
+
+
 class NotFound(TokenwireError):
     """No such session, or not yours."""
 
@@ -107,8 +114,7 @@ class NotFound(TokenwireError):
 class NoSuchPath(NotFound):
     """Nothing lives at that path."""
 
-    code = "no_such_path"
-    message = "Nothing is served at this path."
+    code, message = "no_such_path", "Nothing is served at this path."
 
 
 class Gone(TokenwireError):
@@ -123,6 +129,25 @@ class Conflict(TokenwireError):
 
     code, status, close, type = "idempotency_conflict", 409, 1008, "conflict_error"
     message = "This Idempotency-Key was used with another body."
+
+
+class SessionClosed(Conflict):
+    """The session has ended, so nothing can be pushed into it."""
+
+    code, message = "session_closed", "This session has ended."
+
+
+class PushConflict(Conflict):
+    """The session takes no pushed body, not this one, or not now; the message says which."""
+
+    code, message = "push_conflict", "Another body is being pushed into this session."
+
+
+class WrongNode(Conflict):
+    """A push came to a node that does not run the session."""
+
+    code, status = "wrong_node", 421
+    message = "Another node runs this session: push to that one, or connect again."
 
 
 class Busy(TokenwireError):
@@ -151,9 +176,7 @@ class StoreUnavailable(TokenwireError):
 
     code, status, close, type = "store_unavailable", 503, 1012, "server_error"
     message = "The store cannot be reached; try again."
-
-    def __init__(self, message: str | None = None, *, retry_after: float | None = 1.0) -> None:
-        super().__init__(message, retry_after=retry_after)
+    retry_after = 1.0
 
 
 class Draining(TokenwireError):
@@ -161,9 +184,7 @@ class Draining(TokenwireError):
 
     code, status, close, type = "draining", 503, 1012, "server_error"
     message = "This node is shutting down; connect again."
-
-    def __init__(self, message: str | None = None, *, retry_after: float | None = 1.0) -> None:
-        super().__init__(message, retry_after=retry_after)
+    retry_after = 1.0
 
 
 class UpstreamFailed(TokenwireError):
@@ -192,40 +213,34 @@ class UpstreamFailed(TokenwireError):
 class UpstreamRejected(UpstreamFailed):
     """The upstream answered 4xx: the request or the key is wrong."""
 
-    code, retryable = "upstream_rejected", False
-    message = "The model server refused the request."
+    code, retryable, message = "upstream_rejected", False, "The model server refused the request."
 
 
 class UpstreamRateLimited(UpstreamFailed):
     """The upstream answered 429 (or 503) for longer than we may wait."""
 
-    code, status = "upstream_rate_limited", 429
-    message = "The model server is overloaded."
+    code, status, message = "upstream_rate_limited", 429, "The model server is overloaded."
 
 
 class UpstreamUnreachable(UpstreamFailed):
     """No connection: refused, timed out, or the name does not resolve."""
 
-    code = "upstream_unreachable"
-    message = "The model server cannot be reached."
+    code, message = "upstream_unreachable", "The model server cannot be reached."
 
 
 class UpstreamStall(UpstreamFailed):
     """The upstream sent nothing for too long."""
 
-    code, status = "upstream_stall", 504
-    message = "The model server stopped sending."
+    code, status, message = "upstream_stall", 504, "The model server stopped sending."
 
 
 class UpstreamTruncated(UpstreamFailed):
     """The upstream ended without its own end mark."""
 
-    code = "upstream_truncated"
-    message = "The model server's stream broke off."
+    code, message = "upstream_truncated", "The model server's stream broke off."
 
 
 class UpstreamInvalid(UpstreamFailed):
     """The upstream sent something that is not its protocol."""
 
-    code, retryable = "upstream_invalid", False
-    message = "The model server sent something unreadable."
+    code, retryable, message = "upstream_invalid", False, "The model server sent something unreadable."

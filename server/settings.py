@@ -6,7 +6,7 @@ bytes. Where values come from is the business of `server.sources`.
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
@@ -17,8 +17,9 @@ from msgspec import Meta
 from server import urls
 
 PREFIX = "TOKENWIRE_"
-MIB = 1024 * 1024
+MIB, GIB = 1 << 20, 1 << 30
 Text = Annotated[str, Meta(min_length=1)]
+Key = Annotated[str, Meta(min_length=32)]
 Count = Annotated[int, Meta(ge=1, le=1 << 40)]
 Amount = Annotated[int, Meta(ge=0, le=1 << 40)]
 Seconds = Annotated[float, Meta(gt=0, le=315_360_000)]
@@ -46,17 +47,19 @@ class Setting(NamedTuple):
 class ModelRoute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the tokens of one model come from.
 
-    `base_url` is by default the setting `upstream`, `model` (the name that the upstream knows) the
-    table's own name; the key is in the variable `api_key_env`, by default it is `api_key`. `takeover`
-    says what becomes of an answer whose node died: its end, its rest (by an upstream that knows
-    `continue_final_message`) or another one. For the latter two, prompts are kept in Redis.
+    `base_url` is by default the setting `upstream`, or Anthropic's own; for `http` the whole address,
+    asked with `method`. `model`, as the upstream knows it, is by default the table's own. The key is in
+    the variable `api_key_env`; by default it is `api_key`, in `ANTHROPIC_API_KEY`, for `http` none.
+    `takeover` says what becomes of an answer whose node died: its end, its rest (by an `openai` server
+    that knows `continue_final_message`) or another one. For the latter two, prompts are kept in Redis.
     """
 
-    upstream: Literal["openai", "demo"] = "openai"
+    upstream: Literal["openai", "anthropic", "http", "demo"] = "openai"
     takeover: Literal["error", "continue", "restart"] = "error"
     base_url: Text | None = None
     api_key_env: Text | None = None
     model: Text | None = None
+    method: Literal["POST", "GET"] | None = None
 
     def __post_init__(self) -> None:
         if self.base_url is not None:
@@ -90,11 +93,33 @@ class Settings:
     ] = None
     models: Annotated[
         Mapping[str, ModelRoute],
-        Setting("tables [models.NAME] of upstream, base_url, api_key_env, model, takeover", text=False),
+        Setting(
+            "tables [models.NAME] of upstream, base_url, api_key_env, model, method, takeover", text=False
+        ),
     ] = field(default_factory=dict)
     allow_origin: Annotated[
         tuple[str, ...], Setting("foreign origin of a page to let in", check=urls.origins)
     ] = ()
+    keys: Annotated[tuple[str, ...], Setting("API key, as `tokenwire token` prints it: its hash")] = ()
+    keys_file: Annotated[Path | None, Setting("file of API keys, read again when it changes")] = None
+    jwt_secret: Annotated[Key | None, Setting("secret of JWTs signed with HS256", secret=True)] = None
+    jwks: Annotated[Path | None, Setting("JWKS file with the keys of JWTs; read again, too")] = None
+    jwt_issuer: Annotated[Text | None, Setting("what `iss` of a JWT must be")] = None
+    jwt_audience: Annotated[Text | None, Setting("what `aud` of a JWT must name")] = None
+    insecure: Annotated[bool, Setting("serve the world without asking who it is")] = False
+    trust_proxy: Annotated[
+        tuple[str, ...],
+        Setting("proxy (or network of) whose X-Forwarded-For is true", check=urls.networks),
+    ] = ("127.0.0.0/8", "::1")
+    max_connections: Annotated[Count, Setting("connections of one address at most, on a node")] = 512
+    max_streams: Annotated[Count, Setting("open requests of one principal at most, on a node")] = 1024
+    max_viewers: Annotated[Count, Setting("viewers of one session at most, on a node")] = 20_000
+    max_running: Annotated[Count, Setting("running sessions of one principal at most")] = 200
+    max_paused: Annotated[Count, Setting("paused sessions of one principal at most")] = 100
+    max_stored: Annotated[Count, Setting("bytes of one principal's sessions of two hours at most")] = GIB
+    max_requests: Annotated[Count, Setting("requests a minute of one principal or address")] = 1200
+    max_commands: Annotated[Count, Setting("commands a minute on one WebSocket")] = 600
+    idle_timeout: Annotated[Seconds, Setting("seconds a connection may take for a request's head")] = 75.0
     lease: Annotated[Lease, Setting("seconds without a sign of life until a producer is replaced")] = 3.0
     linger: Annotated[Grace, Setting("seconds a producer stays after its end, to heal")] = 30.0
     ttl: Annotated[Seconds, Setting("seconds a session is kept after its last use")] = 3600.0
@@ -113,9 +138,13 @@ class Settings:
     max_frame: Annotated[Count, Setting("bytes of a WebSocket message at most")] = 64 * 1024
     upstream_stall: Annotated[Seconds, Setting("seconds an upstream may be silent")] = 60.0
     first_token: Annotated[Seconds, Setting("seconds until an upstream's first token")] = 300.0
+    push_grace: Annotated[Grace, Setting("seconds a push that broke off may come again")] = 10.0
     drain: Annotated[Grace, Setting("seconds sessions get to end on shutdown")] = 20.0
     secret: Annotated[
         Text | None, Setting("key of session ids; without it, one is kept in Redis", secret=True)
+    ] = None
+    log_keys: Annotated[
+        Text | None, Setting("id:key,…: seal logs in Redis, with the first of them", secret=True)
     ] = None
     log_level: Annotated[Level, Setting("least to log")] = "info"
 
@@ -127,6 +156,10 @@ class Settings:
         for name, route in self.models.items():
             if route.upstream == "openai" and not (route.base_url or self.upstream):
                 raise SettingsError(f"models.{name}: needs a base_url, since upstream is not set")
+            if route.upstream == "http" and not route.base_url:
+                raise SettingsError(f"models.{name}: needs a base_url")
+            if route.takeover == "continue" and route.upstream in ("anthropic", "http"):
+                raise SettingsError(f"models.{name}: {route.upstream} cannot continue an answer")
 
     def __repr__(self) -> str:
         return f"Settings({', '.join(f'{k}={shown(k, getattr(self, k))!r}' for k in SETTINGS)})"
@@ -152,6 +185,11 @@ def flag(name: str) -> str | None:
 def is_list(name: str) -> bool:
     """Tell whether it takes several values: its flag may be repeated, its text has commas."""
     return get_origin(_TYPES[name].__origin__) is tuple
+
+
+def is_switch(name: str) -> bool:
+    """Tell whether its flag takes no value."""
+    return _TYPES[name].__origin__ is bool
 
 
 def read(name: str, source: str, value: Any, *, text: bool = False) -> Any:
@@ -207,14 +245,3 @@ def _masked(value: Any) -> Any:
     if isinstance(value, str | Path):
         return urls.masked(str(value))
     return list(value) if isinstance(value, tuple) else value
-
-
-def as_markdown() -> str:
-    """Return the table of all settings, for the docs."""
-    rows = ["| setting | default | flag, environment | meaning |", "| --- | --- | --- | --- |"]
-    for declared in fields(Settings):
-        name, default = declared.name, declared.default
-        shown_default = f"`{default}`" if isinstance(default, int | float | str | Path) else ""
-        ways = ", ".join(f"`{way}`" for way in (flag(name), *reversed(variables(name))) if way)
-        rows.append(f"| `{name}` | {shown_default} | {ways} | {SETTINGS[name].help} |")
-    return "\n".join(rows) + "\n"

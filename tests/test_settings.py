@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from server.settings import SETTINGS, ModelRoute, Settings, SettingsError, as_markdown, flag, variables
-from server.sources import as_toml, load
+from server.settings import SETTINGS, ModelRoute, Settings, SettingsError, flag, variables
+from server.sources import as_markdown, as_toml, load
 
 
 @pytest.fixture
@@ -57,7 +57,13 @@ def test_every_setting_has_a_variable_and_every_open_one_a_flag():
     for name, setting in SETTINGS.items():
         expected = f"TOKENWIRE_{name.upper()}" if setting.text else None
         assert (*variables(name), None)[-1 if not setting.text else -2] == expected
-    assert [name for name in SETTINGS if flag(name) is None] == ["api_key", "models", "secret"]
+    assert [name for name in SETTINGS if flag(name) is None] == [
+        "api_key",
+        "models",
+        "jwt_secret",
+        "secret",
+        "log_keys",
+    ]
 
 
 def test_a_config_file_may_be_named_by_the_environment(toml):
@@ -76,10 +82,14 @@ def test_models_are_tables_of_the_file(toml):
     config = toml(
         '[models.fast]\nbase_url = "http://a/v1"\napi_key_env = "A_KEY"\nmodel = "x/fast-1"\n'
         '[models.toy]\nupstream = "demo"\n'
+        '[models.claude]\nupstream = "anthropic"\n'
+        '[models.any]\nupstream = "http"\nbase_url = "http://b/run"\nmethod = "GET"\n'
     )
     assert load({}, {}, config).settings.models == {
         "fast": ModelRoute(base_url="http://a/v1", api_key_env="A_KEY", model="x/fast-1"),
         "toy": ModelRoute(upstream="demo"),
+        "claude": ModelRoute(upstream="anthropic"),
+        "any": ModelRoute(upstream="http", base_url="http://b/run", method="GET"),
     }
 
 
@@ -203,6 +213,17 @@ def test_a_model_needs_some_place_to_come_from(toml):
     with pytest.raises(SettingsError, match=r"^models\.a: needs a base_url, since upstream is not set$"):
         load({}, {}, config)
     assert load({"upstream": "http://a"}, {}, config).settings.models == {"a": ModelRoute()}
+    config = toml('[models.a]\nupstream = "http"')
+    with pytest.raises(SettingsError, match=r"^models\.a: needs a base_url$"):
+        load({"upstream": "http://a"}, {}, config)
+
+
+def test_only_who_knows_how_goes_on_with_an_answer(toml):
+    config = toml('[models.a]\nupstream = "anthropic"\ntakeover = "continue"')
+    with pytest.raises(SettingsError, match=r"^models\.a: anthropic cannot continue an answer$"):
+        load({}, {}, config)
+    config = toml('[models.a]\nupstream = "anthropic"\ntakeover = "restart"')
+    assert load({}, {}, config).settings.models["a"].takeover == "restart"
 
 
 @pytest.mark.parametrize(
@@ -264,12 +285,18 @@ def test_the_effective_settings_are_toml_with_their_sources(toml):
         "# upstream is not set",
         "# api_key is not set",
         f'model = "tést\\"\\n"  # {config}: model',
-        f'models = {{"a b" = {{"upstream" = "demo"}}}}  # {config}: models',
+        f'models = {{"a b" = {{"upstream" = "demo", "takeover" = "error"}}}}  # {config}: models',
         'allow_origin = ["https://a"]  # --allow-origin',
+        "# keys_file is not set",
+        "# jwt_secret is not set",
+        "# jwks is not set",
+        "# jwt_issuer is not set",
+        "# jwt_audience is not set",
         "lease = 1.0  # TOKENWIRE_LEASE",
         "# secret is not set",
+        "# log_keys is not set",
     ]
-    assert tomllib.loads(text)["models"] == {"a b": {"upstream": "demo"}}
+    assert tomllib.loads(text)["models"] == {"a b": {"upstream": "demo", "takeover": "error"}}
 
 
 def test_the_shown_settings_can_be_used_as_a_file(toml):

@@ -13,6 +13,7 @@ from server.session.appender import Appender
 from server.session.healing import Over
 from server.session.state import Report, Spec
 from server.session.tail import Tail
+from server.traces import trace
 from server.upstream import Request, Upstream
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ class Producer:
         self.tail = tail
         self.appender = appender
         self.closed: asyncio.Future[Report] = loop.create_future()
+        self.upstream: Upstream | None = None
         self._spec = spec
         self._bounds = bounds
         self._node = node
@@ -65,6 +67,7 @@ class Producer:
 
     def start(self, upstream: Upstream, request: Request) -> None:
         """Begin to read the upstream."""
+        self.upstream = upstream
         self._reading = asyncio.create_task(self._read(upstream, request))
 
     def abandon(self) -> None:
@@ -79,6 +82,7 @@ class Producer:
             await asyncio.wait((self._reading, self.appender.over), return_when="FIRST_COMPLETED")
             await self._close()
             why = await self.appender.over
+            self.appender.lease.size = self._bytes
             self.appender.lease.report = msgspec.json.encode(self.closed.result())
             await self.appender.renew()
             if why in (Over.WRITTEN, Over.CLOSED):
@@ -126,8 +130,8 @@ class Producer:
             if cancelled.args and isinstance(cancelled.args[0], AbortReason):
                 return Aborted(cancelled.args[0])
             raise
-        except Exception:
-            log.exception("an upstream raised")
+        except Exception as error:
+            log.error("an upstream raised: %s", trace(error))
             return _failure(UpstreamFailed())
 
     def push(self, event: Event) -> None:
@@ -153,8 +157,18 @@ class Producer:
             self.appender.moved.clear()
             await self.appender.moved.wait()
 
+    async def landed(self, ended: bool) -> None:
+        """Wait until the log holds all that was pushed, and its end if the upstream has `ended`."""
+        appender = self.appender
+        if ended:
+            await asyncio.shield(appender.over)
+        while appender.backlog and not appender.over.done():
+            appender.moved.clear()
+            await appender.moved.wait()
+
     async def beat(self) -> None:
         """Renew the lease, and see whether anybody is watching."""
+        self.appender.lease.size = self._bytes
         await self.appender.renew()
         await self.look()
 

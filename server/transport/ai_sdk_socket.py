@@ -18,6 +18,7 @@ from server.events import Cursor
 from server.session.node import CATCH_UP, Seat
 from server.session.state import Action
 from server.session.viewer import Ending, Viewer
+from server.traces import trace
 from server.transport import bodies
 from server.transport.ai_sdk import begin, dialect_of, last, live
 from server.transport.api import routes
@@ -113,8 +114,8 @@ class ChatSocket:
             await command(request_id, message)
         except TokenwireError as error:
             self._refuse(request_id, error)
-        except Exception:
-            log.exception("a request failed")
+        except Exception as error:
+            log.error("a request failed: %s", trace(error))
             self._refuse(request_id, TokenwireError())
 
     def _refuse(self, request_id: Any, error: TokenwireError) -> None:

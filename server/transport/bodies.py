@@ -16,11 +16,12 @@ from aiohttp import web
 from server.errors import BadCursor, BadJson, InvalidRequest, NotFound, TooLarge
 from server.events import Cursor
 from server.session.state import Options
-from server.upstream import Request
+from server.upstream import Head, Request
 
 _SID = re.compile(r"[A-Za-z0-9_-]{22,64}", re.ASCII)
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 BODY_TIMEOUT = 30.0
+PUSH = "push"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,7 @@ def start_of(body: dict[str, Any], default_model: str) -> Start:
     """Read the body of a start; raise `InvalidRequest`."""
     digest = digest_of(body)
     rest = dict(body)
+    pushed = _pushed(rest)
     try:
         options = msgspec.convert(rest.pop("session", {}), Options)
     except msgspec.ValidationError as error:
@@ -108,8 +110,20 @@ def start_of(body: dict[str, Any], default_model: str) -> Start:
     model = rest.pop("model", None) or default_model
     if not isinstance(model, str) or not 0 < len(model) <= 200:
         raise InvalidRequest("`model` must be a string, and given: this server has no default.")
-    messages = _messages(rest)
-    return Start(Request(model, messages, rest), options, digest)
+    asked = not pushed or "prompt" in rest or "messages" in rest
+    messages = _messages(rest) if asked else []
+    return Start(Request(model, messages, rest, pushed=pushed), options, digest)
+
+
+def _pushed(rest: dict[str, Any]) -> bool:
+    """Say whether the caller will be the upstream; then no model needs to be named."""
+    upstream = rest.pop("upstream", None)
+    if upstream not in (None, PUSH):
+        raise InvalidRequest(f"`upstream` can only be {PUSH}; else it follows from the model.")
+    pushed = upstream == PUSH or rest.get("model") == PUSH
+    if pushed:
+        rest.setdefault("model", PUSH)
+    return pushed
 
 
 def _messages(rest: dict[str, Any]) -> list[dict[str, Any]]:
@@ -124,6 +138,17 @@ def _messages(rest: dict[str, Any]) -> list[dict[str, Any]]:
     if not good or not messages:
         raise InvalidRequest("`messages` must be a list of objects, and not empty.")
     return list(messages)
+
+
+def head_of(request: web.Request) -> Head:
+    """Read the head of a pushed body; one without a type is text, as `curl -T-` sends it."""
+    number, last = request.headers.get("Producer-Seq"), request.query.get("final")
+    if number is not None and not (number.isascii() and number.isdigit() and len(number) < 16):
+        raise InvalidRequest("`Producer-Seq` is a number.")
+    if last not in (None, "done"):
+        raise InvalidRequest("`final` can only be done.")
+    kind = request.headers.get("Content-Type", "text/plain")
+    return Head(kind, None if number is None else int(number), last is not None)
 
 
 def new_sid() -> str:

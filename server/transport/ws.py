@@ -13,21 +13,19 @@ from typing import Any
 import orjson
 from aiohttp import WSMsgType, web
 
-from server.errors import (
-    BadJson,
-    InvalidRequest,
-    NotFound,
-    TokenwireError,
-    UnknownType,
-)
+from server.errors import BadJson, InvalidRequest, NotFound, TokenwireError, UnknownType
 from server.events import Cursor
 from server.session.node import Seat
 from server.session.state import Action
 from server.session.viewer import Ending, Viewer
+from server.traces import trace
 from server.transport import bodies
 from server.transport.api import routes, sid_from
 from server.transport.context import CONTEXT
+from server.transport.guard import PROTOCOL
+from server.transport.guest import Guest
 from server.transport.sink import RawSink, tune
+from server.transport.sse import merged_of
 from server.wire.native import WebSocket, text_frame
 
 log = logging.getLogger(__name__)
@@ -51,13 +49,15 @@ class Socket:
     def __init__(self, request: web.Request, ws: web.WebSocketResponse) -> None:
         self._context = request.app[CONTEXT]
         self._node = self._context.node
+        self._guest = Guest(request, self._end)
         self._ws = ws
         self._sink = RawSink(request)
         self._viewers: dict[str, Viewer] = {}
         self._watches: set[asyncio.Task[None]] = set()
-        self._over: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        self._over: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
         self._answering = asyncio.Lock()
         self._commands: dict[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {
+            "auth": self._guest.auth,
             "start": self._start,
             "attach": self._attach,
             "detach": self._detach,
@@ -66,13 +66,12 @@ class Socket:
             "abort": self._abort,
         }
 
-    async def serve(self, only: Seat | None) -> None:
+    async def serve(self, only: Seat | None, merged: bool) -> None:
         """Answer messages until the client closes, or there is nothing more to say."""
         if only is not None:
-            self._join(only, merged=False, alone=True)
+            self._join(only, merged, alone=True)
         reading = asyncio.create_task(self._read())
-        leave = self._move
-        self._node.leavers.add(leave)
+        self._node.leavers.add(leave := self._move)
         self._context.heart.join(self, self._beat)
         try:
             await asyncio.wait((reading, self._over), return_when=asyncio.FIRST_COMPLETED)
@@ -89,8 +88,8 @@ class Socket:
             for viewer in self._viewers.values():
                 viewer.leave()
         if self._over.done():
-            ending = self._over.result()
-            await self._ws.close(code=CLOSE[ending], message=ending.encode())
+            code, why = self._over.result()
+            await self._ws.close(code=code, message=why.encode())
 
     async def _read(self) -> None:
         async for message in self._ws:
@@ -103,6 +102,7 @@ class Socket:
     async def _answer(self, text: str) -> None:
         ref: Any = None
         try:
+            self._guest.command()
             message = bodies.json_object(text)
             ref = message.pop("ref", None)
             kind = message.pop("type", None)
@@ -116,8 +116,8 @@ class Socket:
             self._send({"type": "reply", "ref": ref, "ok": True, **reply})
         except TokenwireError as error:
             self._refuse(ref, error)
-        except Exception:
-            log.exception("a command failed")
+        except Exception as error:
+            log.error("a command failed: %s", trace(error))
             self._refuse(ref, TokenwireError())
 
     def _send(self, body: dict[str, Any]) -> None:
@@ -125,6 +125,10 @@ class Socket:
 
     def _refuse(self, ref: Any, error: TokenwireError) -> None:
         self._send({"type": "reply", "ref": ref, "ok": False, "error": error.as_dict()})
+
+    def _end(self, code: int, why: str) -> None:
+        if not self._over.done():
+            self._over.set_result((code, why))
 
     async def _start(self, message: dict[str, Any]) -> dict[str, Any]:
         key = message.pop("idempotency_key", None)
@@ -159,8 +163,7 @@ class Socket:
     def _move(self) -> None:
         for viewer in self._viewers.values():
             viewer.notify("moving")
-        if not self._over.done():
-            self._over.set_result(Ending.MOVING)
+        self._end(CLOSE[Ending.MOVING], Ending.MOVING)
 
     def _beat(self) -> None:
         if self._node.down_for() > self._context.grace:
@@ -178,8 +181,8 @@ class Socket:
             del self._viewers[sid]
         if ending is Ending.GONE and not alone:
             self._send({"session": sid, "type": "reset", "reason": "gone", "epoch": 0})
-        elif (alone or ending is not Ending.FINAL) and not self._over.done():
-            self._over.set_result(ending)
+        elif alone or ending is not Ending.FINAL:
+            self._end(CLOSE[ending], ending)
 
     async def _detach(self, message: dict[str, Any]) -> dict[str, Any]:
         sid = bodies.sid_in(message)
@@ -221,15 +224,15 @@ class Socket:
 
 
 async def _serve(request: web.Request, seat: Seat | None) -> web.WebSocketResponse:
+    merged = merged_of(request)
+    size = request.app[CONTEXT].max_frame
     ws = web.WebSocketResponse(
-        compress=False,
-        heartbeat=HEARTBEAT,
-        max_msg_size=request.app[CONTEXT].max_frame,
+        protocols=(PROTOCOL,), compress=False, heartbeat=HEARTBEAT, max_msg_size=size
     )
     tune(request)
     await ws.prepare(request)
     with suppress(ConnectionError):
-        await Socket(request, ws).serve(seat)
+        await Socket(request, ws).serve(seat, merged)
     return ws
 
 

@@ -90,8 +90,8 @@ def arrange(records: Iterable[Record]) -> History:
             history.resources.append(record)
         elif kind == "upstream":
             upstreams[record["seed"]].append(record)
-        else:
-            sid = record["sid"]
+        elif (sid := record["sid"]) in history.sessions or kind == "started":
+            # Of others no client was told the name.
             _add(history.sessions.setdefault(sid, Session(sid)), record)
     for session in history.sessions.values():
         session.upstreams = upstreams.get(session.seed, [])

@@ -20,6 +20,9 @@ GATE_GRACE = 0.25
 CLOSE_GRACE = 0.25
 TOTAL = ("kill Redis", "flush Redis")
 """Faults after which Redis holds nothing."""
+LOSSES = (*TOTAL, "cut tails", "make holes")
+HEALED = 3.0
+"""Seconds in which a producer has put back what Redis lost, or is replaced."""
 START = 6.0
 """Seconds that a start may take, and be asked again in."""
 
@@ -214,19 +217,6 @@ def epochs_rise(session: Session) -> Iterator[str]:
                 epoch = max(epoch, now)
 
 
-@rule("I8b")
-def nothing_unlogged(session: Session) -> Iterator[str]:
-    """Whoever read to the end, and was told of no reset, read what the log holds."""
-    if session.log is None:
-        return
-    held = {(epoch, seq) for seq, (epoch, _) in enumerate(session.lines, 1)}
-    for client, records in session.clients.items():
-        seen = [r for r in _since_reset(records) if r["kind"] == "event"]
-        if seen and kind_of(seen[-1]["line"]) in FINALS:
-            lost = [r["id"] for r in seen if cursor(r["id"]) not in held]
-            yield f"{client} read {lost[:3]}, which the log has not" if lost else ""
-
-
 @rule("I9")
 def fences_rise(session: Session) -> Iterator[str]:
     """In the log no entry has a lower epoch than the one before it."""
@@ -249,21 +239,14 @@ def isolated(session: Session) -> Iterator[str]:
 
 
 def idempotent(history: History) -> Iterator[Finding]:
-    """One key is one session, and one call of the upstream.
-
-    A Redis that loses all in the very moment of a start lets a second node start it, too; then the first
-    one is fenced out.
-    """
-    losses = [fault["at"] for fault in history.faults if fault["name"] in TOTAL]
+    """One key is one session, and one call of the upstream."""
     keys: defaultdict[str, list[Session]] = defaultdict(list)
     for session in history.sessions.values():
         if session.key:
             keys[session.key].append(session)
     for key, sessions in keys.items():
         calls = sum(len(session.upstreams) for session in sessions)
-        at = sessions[0].started_at
-        lost = any(at - START <= loss <= at for loss in losses)
-        good = len(sessions) == 1 and calls <= (2 if lost else 1)
+        good = len(sessions) == 1 and calls <= (2 if _started_twice(history, sessions[0]) else 1)
         place = f"key {key}: {len(sessions)} sessions, {calls} calls"
         yield None if good else Violation("I10", sessions[0].sid, place)
 
@@ -278,7 +261,39 @@ def bounded(history: History) -> Iterator[Finding]:
             yield None if good else Violation("I12", "", f"{what}: {after[what]}, allowed {allowed}")
 
 
-RULES |= {"I10": idempotent, "I12": bounded}
+def nothing_unlogged(history: History) -> Iterator[Finding]:
+    """Whoever read to the end, and was told of no reset, read what the log holds.
+
+    An abort may meet a log whose end Redis has just lost, before its producer can put it back.
+    """
+    for session in history.sessions.values():
+        aborts = [answer["at"] for answer in _aborts(session)]
+        met = any(_lost(history, LOSSES, at - HEALED, at) for at in aborts)
+        if session.log is None or met or _started_twice(history, session):
+            continue
+        held = {(epoch, seq) for seq, (epoch, _) in enumerate(session.lines, 1)}
+        for client, records in session.clients.items():
+            seen = [r for r in _since_reset(records) if r["kind"] == "event"]
+            if seen and kind_of(seen[-1]["line"]) in FINALS:
+                lost = [r["id"] for r in seen if cursor(r["id"]) not in held]
+                place = f"{client} read {lost[:3]}, which the log has not"
+                yield Violation("I8b", session.sid, place) if lost else None
+
+
+def _lost(history: History, names: tuple[str, ...], since: float, until: float) -> bool:
+    return any(f["name"] in names and since <= f["at"] <= until for f in history.faults)
+
+
+def _started_twice(history: History, session: Session) -> bool:
+    """Say whether a Redis that lost all in the very moment of a start let a second node start it, too.
+
+    Then the first one is fenced out.
+    """
+    at = session.started_at
+    return session.key is not None and _lost(history, TOTAL, at - START, at)
+
+
+RULES |= {"I8b": nothing_unlogged, "I10": idempotent, "I12": bounded}
 
 
 def _difference(whole: str, text: str) -> str:
