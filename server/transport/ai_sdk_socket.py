@@ -23,6 +23,7 @@ from server.transport import bodies
 from server.transport.ai_sdk import begin, dialect_of, last, live
 from server.transport.api import routes
 from server.transport.context import CONTEXT
+from server.transport.guest import Guest
 from server.transport.parts import folded
 from server.transport.sink import RawSink, tune
 from server.transport.ws import CLOSE, HEARTBEAT
@@ -72,6 +73,7 @@ class ChatSocket:
         self._readings: dict[str, _Reading] = {}
         self._watches: set[asyncio.Task[None]] = set()
         self._over: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._guest = Guest(request, lambda code, why: self._close(code))
         self._commands = {"send": self._start, "resume": self._resume, "abort": self._abort}
 
     async def serve(self) -> None:
@@ -108,6 +110,7 @@ class ChatSocket:
             request_id = message.get("requestId")
             if not isinstance(request_id, str):
                 raise InvalidRequest("`requestId` must be a string.")
+            self._guest.command()
             command = self._commands.get(str(message.get("type")))
             if command is None:
                 raise UnknownType()

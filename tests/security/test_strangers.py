@@ -52,6 +52,42 @@ async def test_a_strangers_call_is_answered_as_for_an_unknown_session(house, htt
     assert (await answer(http, "GET", house.url(), headers=bearer("alice")))[1]["status"] == "running"
 
 
+DIALECTS = [
+    ("GET", "/v1/sessions/{sid}/raw"),
+    ("GET", "/v1/sessions/{sid}/events?format=openai"),
+    ("GET", "/v1/responses/resp_{sid}"),
+    ("GET", "/v1/responses/resp_{sid}?stream=true"),
+    ("POST", "/v1/responses/resp_{sid}/cancel"),
+    ("DELETE", "/v1/responses/resp_{sid}"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), DIALECTS)
+async def test_a_strangers_call_in_a_foreign_dialect_is_no_other(house, http, method, path):
+    theirs, unknown = [
+        await answer(http, method, house.node.url(path.format(sid=sid)), headers=bearer("bob"))
+        for sid in (house.sid, UNKNOWN)
+    ]
+    assert theirs == unknown
+    assert theirs[0] == 404
+    assert (await answer(http, method, house.node.url(path.format(sid=house.sid))))[0] == 401
+    assert (await answer(http, "GET", house.url(), headers=bearer("alice")))[1]["status"] == "running"
+
+
+async def test_what_two_principals_name_alike_are_two_conversations(house, http):
+    url, name = house.node.url("/v1/sessions"), house.node.url("/v1/conversations/c")
+    ids = {}
+    for who in ("alice", "bob"):
+        body = {"prompt": "x", "session": {"conversation": "c"}}
+        assert (await answer(http, "GET", name, headers=bearer(who)))[0] == 404
+        ids[who] = (await answer(http, "POST", url, json=body, headers=bearer(who)))[1]["id"]
+    for who in ("alice", "bob"):
+        assert (await answer(http, "GET", name, headers=bearer(who)))[1]["id"] == ids[who]
+    aborted = await answer(http, "POST", f"{name}/abort", headers=bearer("bob"))
+    assert aborted[1]["session"] == ids["bob"]
+    assert (await answer(http, "GET", name, headers=bearer("alice")))[1]["status"] == "running"
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 async def test_a_strangers_message_is_answered_as_for_an_unknown_session(house, http, command):
     async with http.ws_connect(house.node.url("/v1/ws"), headers=bearer("bob")) as ws:
