@@ -23,6 +23,7 @@ from server.transport import bodies
 from server.transport.ai_sdk import begin, dialect_of, last, live
 from server.transport.api import routes
 from server.transport.context import CONTEXT
+from server.transport.guard import PROTOCOL
 from server.transport.guest import Guest
 from server.transport.parts import folded
 from server.transport.sink import RawSink, tune
@@ -222,7 +223,10 @@ def _body(message: dict[str, Any]) -> dict[str, Any]:
 @routes.get("/api/chat/ws")
 async def chat_socket(request: web.Request) -> web.WebSocketResponse:
     """Serve a socket for any number of chats; a message holds a whole history, as a POST's body does."""
-    ws = web.WebSocketResponse(compress=False, heartbeat=HEARTBEAT, max_msg_size=request.client_max_size)
+    size = request.client_max_size
+    ws = web.WebSocketResponse(
+        protocols=(PROTOCOL,), compress=False, heartbeat=HEARTBEAT, max_msg_size=size
+    )
     tune(request)
     await ws.prepare(request)
     with suppress(ConnectionError):
