@@ -23,7 +23,7 @@ from server.session.producers import Rules
 from server.session.scripts import load
 from server.session.store import Store
 from server.settings import Settings
-from server.transport import api, guard
+from server.transport import api, guard, trace
 from server.transport.context import CONTEXT, Context
 from server.transport.heart import Heart
 from server.upstream import Models, Route, Source, pulled
@@ -46,10 +46,12 @@ def create_app(settings: Settings, *, upstreams: Mapping[str, Source] | None = N
     `settings.redis` must be a URL: whoever runs the application starts the embedded server.
     Starting it raises `StoreUnavailable` if that Redis cannot be reached or would evict keys.
     """
-    app = web.Application(middlewares=[guard.errors, guard.origins], client_max_size=settings.max_body)
+    passed = [trace.requests, guard.errors, guard.origins]
+    app = web.Application(middlewares=passed, client_max_size=settings.max_body)
     app[SETTINGS] = settings
     app.cleanup_ctx.append(partial(_run_node, upstreams=upstreams or {}))
     app.on_shutdown.append(_drain)
+    app.on_response_prepare.append(trace.name_it)
     app.add_routes(api.routes)
     for name, page in _pages().items():
         app.router.add_get(f"/{name}", partial(_page, *page))

@@ -1,31 +1,39 @@
 """The command line: `tokenwire [flags]` serves, `tokenwire check-config [flags]` tells how it would.
 
-It ends with 0 after a graceful stop, with 1 if it cannot serve and with 2 for a bad setting, and
+Other first words are tools, each a function of its own arguments that returns an exit code. It ends with 0 after a graceful stop, with 1 if it cannot serve and with 2 for a bad setting, and
 says why in one line.
 """
 
 import argparse
 import asyncio
 import gc
-import logging
 import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from server.errors import TokenwireError
-from server.ops import embedded, workers
+from server.ops import embedded, logs, workers
 from server.settings import SETTINGS, Settings, SettingsError, flag, is_list, shown
 from server.sources import Loaded, as_toml, load
 
 if TYPE_CHECKING:
     from aiohttp import web
 
+    from server.counts import Levels
+
 VERSION = "0.1.0"
 COMMANDS = ("serve", "check-config")
+TOOLS = {
+    "sessions": "server.ops.operator:sessions",
+    "inspect": "server.ops.operator:inspect",
+    "tail": "server.ops.operator:tail",
+    "abort": "server.ops.operator:abort",
+}
 BACKLOG = 1024  # connections waiting to be accepted, when all clients of a lost node come at once
 GC_YOUNG = 20_000  # objects; nearly all of ours go by reference count
 LEFTOVER = 5.0  # seconds for requests that are still there after every stream was told to end
@@ -42,7 +50,12 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    argv = sys.argv[1:] if argv is None else argv
     try:
+        if argv and (tool := TOOLS.get(argv[0])):
+            module, _, name = tool.partition(":")
+            code: int = getattr(import_module(module), name)(argv[1:])
+            return code
         command, loaded = _parse(argv)
         if command == "check-config":
             print(as_toml(loaded), flush=True)
@@ -59,11 +72,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parse(argv: Sequence[str] | None) -> tuple[str, Loaded]:
+def _parse(argv: Sequence[str]) -> tuple[str, Loaded]:
     parser = _Parser(
         prog="tokenwire", description="Serve token streams over SSE and WebSocket.", allow_abbrev=False
     )
-    parser.add_argument("command", nargs="?", default="serve", help=" or ".join(COMMANDS))
+    parser.add_argument("command", nargs="?", default="serve", help=" or ".join((*COMMANDS, *TOOLS)))
     parser.add_argument("--version", action="version", version=f"tokenwire {VERSION}")
     parser.add_argument("--config", metavar="FILE", help="TOML file with settings")
     for name, setting in SETTINGS.items():
@@ -81,34 +94,40 @@ def _parse(argv: Sequence[str] | None) -> tuple[str, Loaded]:
 
 
 def _serve(settings: Settings) -> int:
-    level = settings.log_level.upper()
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.configure(settings.log_level, settings.log_format)
     if post := workers.Post.of(os.environ):
         post.take()
-        return _run(_node(replace(settings, port=post.port), lambda port: post.report(), True))
+        metrics_port = settings.metrics_port and settings.metrics_port + post.place
+        settings = replace(settings, port=post.port, metrics_port=metrics_port)
+        return _run(_node(settings, lambda port: post.report(), shared=True))
     if settings.redis:
-        return _serve_all(settings, shown("redis", settings.redis))
+        return _serve_all(settings, shown("redis", settings.redis), nullcontext())
     valkey = embedded.start(settings.data_dir)
     try:
-        return _serve_all(replace(settings, redis=valkey.url), "embedded")
+        return _serve_all(replace(settings, redis=valkey.url), "embedded", valkey.kept())
     finally:
         valkey.stop()
 
 
-def _serve_all(settings: Settings, redis: str) -> int:
+def _serve_all(settings: Settings, redis: str, kept: AbstractAsyncContextManager[None]) -> int:
     def announce(port: int) -> None:
         url = f"http://{_in_url(settings.host)}:{port}"
         print(f"tokenwire: {url} (redis: {redis}, model: {settings.model or 'any'})", flush=True)
 
     if settings.workers == 1:
-        return _run(_node(settings, announce))
-    with _listening(settings):
+        return _run(_within(kept, _node(settings, announce)))
+    with _listening(settings.host, settings.port):
         held = workers.hold(settings.host, settings.port)
     with held:
         port = held.getsockname()[1]
         env = {**os.environ, "REDIS_URL": settings.redis or ""}
         crew = workers.Crew(settings.workers, port, env, lambda: announce(port))
-        return asyncio.run(crew.run(settings.drain + 3 * LEFTOVER))
+        return asyncio.run(_within(kept, crew.run(settings.drain + 3 * LEFTOVER)))
+
+
+async def _within(kept: AbstractAsyncContextManager[None], work: Coroutine[Any, Any, int]) -> int:
+    async with kept:
+        return await work
 
 
 async def _node(settings: Settings, announce: Callable[[int], None], shared: bool = False) -> int:
@@ -120,17 +139,20 @@ async def _node(settings: Settings, announce: Callable[[int], None], shared: boo
     from server.transport.context import CONTEXT
 
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    # A worker's parent decides what a hangup means.
+    for number in (signal.SIGTERM, signal.SIGINT, *(() if shared else (signal.SIGHUP,))):
         with suppress(NotImplementedError):  # Windows: Ctrl-C cancels this task instead
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
     app = create_app(settings)
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=LEFTOVER)
+    watched = AsyncExitStack()
     try:
         await runner.setup()
+        await _watch(watched, settings, app[CONTEXT].node.levels, shared)
         site = web.TCPSite(
             runner, settings.host, settings.port, backlog=BACKLOG, reuse_port=shared or None
         )
-        with _listening(settings):
+        with _listening(settings.host, settings.port):
             await site.start()
         announce(runner.addresses[0][1])
         # What is here now stays: walking through it would stop all streams for 40 ms now and then.
@@ -142,7 +164,25 @@ async def _node(settings: Settings, announce: Callable[[int], None], shared: boo
         await app[CONTEXT].node.drain(settings.drain)
     finally:
         await _clean_up(runner, settings.drain + 2 * LEFTOVER)
+        await watched.aclose()
     return 0
+
+
+async def _watch(
+    watched: AsyncExitStack, settings: Settings, look: "Callable[[], Levels]", shared: bool
+) -> None:
+    """Begin to tell what is going on, as far as it is asked for."""
+    if settings.traces is not None:
+        from server.ops import spans
+
+        watched.callback(spans.export(settings.traces))
+    if settings.metrics_port is not None:
+        from server.ops import metrics
+
+        host, port = settings.metrics_host, settings.metrics_port
+        with _listening(host, port):
+            served = metrics.served(host, port, look, VERSION, patient=shared)
+            await watched.enter_async_context(served)
 
 
 async def _clean_up(runner: "web.AppRunner", seconds: float) -> None:
@@ -154,14 +194,13 @@ async def _clean_up(runner: "web.AppRunner", seconds: float) -> None:
 
 
 @contextmanager
-def _listening(settings: Settings) -> Iterator[None]:
+def _listening(host: str, port: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         known = error.errno is not None and error.errno > 0  # the resolver's are negative
         reason = os.strerror(error.errno or 0) if known else error.strerror
-        place = f"{_in_url(settings.host)}:{settings.port}"
-        raise Failure(f"cannot listen on {place}: {reason}") from None
+        raise Failure(f"cannot listen on {_in_url(host)}:{port}: {reason}") from None
 
 
 def _in_url(host: str) -> str:

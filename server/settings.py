@@ -27,6 +27,7 @@ Lease = Annotated[float, Meta(ge=0.2, le=3600)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Processes = Annotated[int, Meta(ge=1, le=256)]
 Level = Literal["debug", "info", "warning", "error"]
+Form = Literal["text", "json"]
 
 
 class SettingsError(ValueError):
@@ -115,6 +116,14 @@ class Settings:
         Text | None, Setting("key of session ids; without it, one is kept in Redis", secret=True)
     ] = None
     log_level: Annotated[Level, Setting("least to log")] = "info"
+    log_format: Annotated[Form, Setting("form of a line of the log: text or json")] = "text"
+    metrics_host: Annotated[Text, Setting("address to serve /metrics on")] = "127.0.0.1"
+    metrics_port: Annotated[
+        Port | None, Setting("port of /metrics; the next worker takes the next one; without it, none")
+    ] = None
+    traces: Annotated[
+        Text | None, Setting("OTLP/HTTP URL to send spans to; needs the extra otel", check=urls.http)
+    ] = None
 
     def __post_init__(self) -> None:
         for name in SETTINGS:

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 SERVER = Path(__file__).parent.parent / "server"
-PURE = {"events", "errors", "settings"}
+PURE = {"events", "errors", "settings", "counts", "trail"}
 MAY_IMPORT = {
     "errors": set(),
+    "trail": set(),
+    "counts": {"errors"},
     "events": {"errors"},
     "settings": {"urls"},
     "urls": set(),

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from redis.exceptions import OutOfMemoryError
 
+from server.counts import COUNTS
 from server.errors import StoreUnavailable
 from server.session.answers import Flag, Shut, Turn
 from server.session.follower import Follower
@@ -53,6 +54,7 @@ class Appender:
         self.airborne = False
         self._queued = True  # nothing flies before `open`
         self._look_at = 0.0
+        self._left_at: float | None = None
         self._looked = self._heard = self._rung = True
         self._unheard = False
         self.full_since: float | None = None
@@ -92,6 +94,9 @@ class Appender:
     def _with_looks(self, append: Command, final: bool) -> Sequence[Command]:
         """Ring while another node listens; else, and at the gate, look now and then."""
         now = self._loop.time()
+        if self._left_at is not None:
+            COUNTS.gap.add(now - self._left_at)
+        self._left_at = now
         self._looked = now >= self._look_at
         self._rung = self._looked or self._heard or final
         self._unheard = not self._rung
@@ -147,6 +152,8 @@ class Appender:
     def landed(self, flight: Entry, turn: Turn | None = None) -> None:
         """Take an entry that Redis holds into the tail, and the gate if that was looked at."""
         self.flight = None
+        COUNTS.entries += 1
+        COUNTS.events += len(flight.lines)
         for line in flight.lines:
             self.backlog -= len(line)
         self._tail.absorb((flight,), turn)
@@ -158,6 +165,7 @@ class Appender:
         """Write no more."""
         if not self.over.done():
             self.over.set_result(why)
+            COUNTS.over[why.value] += 1
             self.moved.set()
         return True
 

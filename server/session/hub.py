@@ -11,9 +11,10 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any
 
+from server.counts import COUNTS
 from server.errors import Gone, NotFound, StoreUnavailable
 from server.events import Error, encode
-from server.session.answers import Read
+from server.session.answers import Flag, Read
 from server.session.directory import Directory
 from server.session.doorbell import Doorbell
 from server.session.follower import HEALING, Follower
@@ -165,6 +166,7 @@ class Hub:
 
     async def _claim(self, sid: str) -> None:
         flag = await self._store.claim(sid, self._node, PRODUCER_LOST, 5 * self._lease)
+        COUNTS.takeovers += flag is Flag.OK
         log.info("takeover of a lapsed session: %s", flag)
 
     def _viewers_changed(self, tail: Tail) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from server.counts import Levels
 from server.errors import Conflict, Draining, Gone
 from server.events import Cursor
 from server.session import snapshot
@@ -15,6 +16,7 @@ from server.session.answers import Flag
 from server.session.directory import Directory
 from server.session.hub import Hub
 from server.session.jobs import Carrier
+from server.session.levels import levels
 from server.session.producers import Producers, Rules, Tasks
 from server.session.state import Action, Options, Spec
 from server.session.steering import Steering
@@ -22,6 +24,7 @@ from server.session.store import Identity, Store
 from server.session.sweeper import sweep_for_ever
 from server.session.tail import Tail
 from server.session.viewer import Dialect, Sink, Viewer
+from server.trail import SESSION
 from server.upstream import Models, Request
 
 CATCH_UP = 2.0
@@ -80,6 +83,10 @@ class Node:
         """Return the seconds since that session's store (or any) was last reached; 0 while it can be."""
         return self._hot.down_for(sid)
 
+    def levels(self) -> Levels:
+        """Say how things stand on this node, for whoever watches over it."""
+        return levels(self._hub, self._producers, self.down_for(), self.draining)
+
     async def start(
         self, sid: str, request: Request, options: Options, digest: str, *, fresh: bool
     ) -> bool:
@@ -90,6 +97,7 @@ class Node:
         """
         if self.draining:
             raise Draining()
+        SESSION.set(sid)
         upstream, wanted = self.models.resolve(request)
         # The owner is this very call: it may ask again after a lost answer, a second call may not.
         owner = f"{self.name}:{secrets.token_hex(4)}"

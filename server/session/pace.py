@@ -8,6 +8,8 @@ overload turns into bigger flights and bigger writes instead of a queue that gro
 import time
 from collections.abc import Callable
 
+from server.counts import COUNTS
+
 LONGEST = 0.04
 """Seconds: two tokens of a fast stream, and nothing that a reader would see."""
 MEMORY = 0.1
@@ -36,3 +38,8 @@ class Pace:
         load = min(1.0, (used - self._used) / took)
         self.load += (load - self.load) * took / (took + MEMORY)
         self._left, self._used = now, used
+
+    def land(self, jobs: int) -> None:
+        """Note that it is back."""
+        COUNTS.commit.add(self._wall() - self._left)
+        COUNTS.company.add(jobs)

@@ -14,6 +14,7 @@ from math import inf
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ReadOnlyError, RedisError
 
+from server.counts import COUNTS
 from server.session.jobs import Call, Job, nobody
 from server.session.link import Command, Link, Reply
 from server.session.pace import Pace
@@ -126,6 +127,8 @@ class Pipeline:
     def _land(self, replies: list[Reply]) -> None:
         flight, self._flight = self._flight, []
         self._rest()
+        if self._pace is not None:
+            self._pace.land(len(flight))
         if self.down_since is not None:
             self.reconnected_at = self._loop.time()
         self._failures, self.down_since = 0, None
@@ -162,6 +165,7 @@ class Pipeline:
 
     def _broken(self) -> None:
         now = self._loop.time()
+        COUNTS.lost_connections += self._link is not None
         self._link = None
         self._rest()
         if self.down_since is None:

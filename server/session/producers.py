@@ -4,10 +4,11 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from server.counts import COUNTS
 from server.errors import StoreUnavailable
 from server.events import AbortReason
 from server.session.appender import Appender
@@ -89,6 +90,9 @@ class Producers:
         hot.reconnected = self._look_again
         tasks.spawn(self._beat())
 
+    def __iter__(self) -> Iterator[Producer]:
+        return iter(self._running.values())
+
     def get(self, sid: str) -> Producer | None:
         """Return the session's producer, if it is one of this node."""
         return self._running.get(sid)
@@ -114,6 +118,7 @@ class Producers:
         """Run a session that was created; its tail is open when this returns."""
         self._hub.begin(follower, epoch)
         self._running[producer.tail.sid] = producer
+        COUNTS.started += 1
         # Those of one burst do not beat together for ever.
         first = self._rules.lease / 3 * random.uniform(0.5, 1.0)
         self._beats.append((asyncio.get_running_loop().time() + first, producer))

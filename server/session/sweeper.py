@@ -5,6 +5,7 @@ import logging
 import random
 import time
 
+from server.counts import COUNTS
 from server.errors import StoreUnavailable
 from server.session.answers import Flag
 from server.session.directory import TTL, Directory
@@ -36,6 +37,7 @@ async def sweep(store: Store, directory: Directory, node: str, tombstone: float)
     over = []
     for sid in lapsed:
         flag = await store.claim(sid, node, PRODUCER_LOST, tombstone)
+        COUNTS.takeovers += flag is Flag.OK
         if flag is not Flag.HELD:
             over.append(sid)
     if over:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from yarl import URL
 
+from server.counts import COUNTS
 from server.errors import Forbidden, MethodNotAllowed, NoSuchPath, TokenwireError, TooLarge
 from server.transport.api import answer
 from server.transport.context import CONTEXT
@@ -44,6 +45,7 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 def error_response(error: TokenwireError) -> web.Response:
     """Return an error as an HTTP answer."""
+    COUNTS.errors[error.code] += 1
     retry = {"Retry-After": f"{error.retry_after:.0f}"} if error.retry_after is not None else {}
     return answer({"error": error.as_dict()}, error.status, retry)
 

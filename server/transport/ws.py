@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 from aiohttp import WSMsgType, web
 
+from server.counts import COUNTS
 from server.errors import (
     BadJson,
     InvalidRequest,
@@ -24,6 +25,7 @@ from server.events import Cursor
 from server.session.node import Seat
 from server.session.state import Action
 from server.session.viewer import Ending, Viewer
+from server.trail import SESSION
 from server.transport import bodies
 from server.transport.api import routes, sid_from
 from server.transport.context import CONTEXT
@@ -99,6 +101,7 @@ class Socket:
 
     async def _answer(self, text: str) -> None:
         ref: Any = None
+        SESSION.set("")
         try:
             message = bodies.json_object(text)
             ref = message.pop("ref", None)
@@ -121,6 +124,7 @@ class Socket:
         self._sink.write(text_frame(orjson.dumps(body)))
 
     def _refuse(self, ref: Any, error: TokenwireError) -> None:
+        COUNTS.errors[error.code] += 1
         self._send({"type": "reply", "ref": ref, "ok": False, "error": error.as_dict()})
 
     async def _start(self, message: dict[str, Any]) -> dict[str, Any]:
