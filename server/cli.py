@@ -1,7 +1,7 @@
 """The command line: `tokenwire [flags]` serves, `tokenwire check-config [flags]` tells how it would.
 
-Other first words are tools, each a function of its own arguments that returns an exit code. It ends with 0 after a graceful stop, with 1 if it cannot serve and with 2 for a bad setting, and
-says why in one line.
+Other first words are tools, each a function of its arguments. It ends with 0 after a graceful stop,
+with 1 if it cannot serve and with 2 for a bad setting, and says why in one line.
 """
 
 import argparse
@@ -35,6 +35,7 @@ TOOLS = {
     "abort": "server.ops.operator:abort",
 }
 BACKLOG = 1024  # connections waiting to be accepted, when all clients of a lost node come at once
+HANGUP = (signal.SIGHUP,) if sys.platform != "win32" else ()
 GC_YOUNG = 20_000  # objects; nearly all of ours go by reference count
 LEFTOVER = 5.0  # seconds for requests that are still there after every stream was told to end
 
@@ -140,7 +141,7 @@ async def _node(settings: Settings, announce: Callable[[int], None], shared: boo
 
     stop = asyncio.Event()
     # A worker's parent decides what a hangup means.
-    for number in (signal.SIGTERM, signal.SIGINT, *(() if shared else (signal.SIGHUP,))):
+    for number in (signal.SIGTERM, signal.SIGINT, *(() if shared else HANGUP)):
         with suppress(NotImplementedError):  # Windows: Ctrl-C cancels this task instead
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
     app = create_app(settings)

@@ -11,8 +11,14 @@ from itertools import accumulate
 from typing import Any
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_PLAIN_0_0_4,
+    CollectorRegistry,
+    ProcessCollector,
+    generate_latest,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
 
 from server.counts import COUNTS, Counts, Histogram, Levels
 
@@ -53,7 +59,7 @@ _LEVELS = {
 }
 
 
-class Collector:
+class _Collector(Collector):
     """Reads the counts of this process and, from `look`, how things stand."""
 
     def __init__(self, counts: Counts, look: Callable[[], Levels], version: str) -> None:
@@ -97,21 +103,29 @@ def _spread(name: str, text: str, spread: Histogram) -> Any:
     return HistogramMetricFamily(PREFIX + name, text, buckets=buckets, sum_value=spread.total)
 
 
+def registry(look: Callable[[], Levels], version: str) -> CollectorRegistry:
+    """Return all metrics: ours and those of the process."""
+    everything = CollectorRegistry()
+    everything.register(_Collector(COUNTS, look, version))
+    ProcessCollector(registry=everything)
+    return everything
+
+
+def text(everything: CollectorRegistry) -> bytes:
+    """Return the metrics as they are now, in Prometheus' text format."""
+    return generate_latest(everything)
+
+
 def application(look: Callable[[], Levels], version: str) -> web.Application:
     """Return an application of one page."""
-    registry: Any = CollectorRegistry()
-    registry.register(Collector(COUNTS, look, version))
-    ProcessCollector(registry=registry)
+    everything = registry(look, version)
 
     async def page(request: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(registry), headers={"Content-Type": _TEXT})
+        return web.Response(body=text(everything), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
     app = web.Application()
     app.router.add_get("/metrics", page)
     return app
-
-
-_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 
 @asynccontextmanager

@@ -23,6 +23,7 @@ from server.session.log import Entry
 from server.session.state import Spec
 from server.session.store import Identity, Store, control_channel, log_channel
 from server.session.tail import Tail
+from server.trail import SESSION
 
 log = logging.getLogger(__name__)
 
@@ -165,6 +166,7 @@ class Hub:
             self._spawn(self._claim(tail.sid))
 
     async def _claim(self, sid: str) -> None:
+        SESSION.set(sid)
         flag = await self._store.claim(sid, self._node, PRODUCER_LOST, 5 * self._lease)
         COUNTS.takeovers += flag is Flag.OK
         log.info("takeover of a lapsed session: %s", flag)

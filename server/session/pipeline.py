@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from math import inf
 
 from redis.asyncio.connection import AbstractConnection
@@ -108,7 +109,8 @@ class Pipeline:
     def _leave(self) -> None:
         self._due = None
         if self._link is None:
-            self._connecting = self._loop.create_task(self._reconnect())
+            # The connection is everybody's, not that of the request that comes first.
+            self._connecting = self._loop.create_task(self._reconnect(), context=Context())
             return None
         flown: list[Command] = []
         for _ in range(min(FLIGHT_JOBS, len(self._jobs))):

@@ -113,13 +113,14 @@ class Producer:
         return timings
 
     def _count(self) -> None:
-        log = self.tail.log
-        if not log.closed:
+        log_ = self.tail.log
+        if not log_.closed:
             return
-        final = decode_final(log.lines[-1])
+        final = decode_final(log_.lines[-1])
         word = final.reason.value if isinstance(final, Aborted) else ""
         word = known_code(final.code) if isinstance(final, Error) else word
         COUNTS.ended[status_of(final).value, word] += 1
+        log.info("ended: %s %s, %d events", status_of(final).value, word or "-", log_.head)
 
     def stop(self, reason: AbortReason) -> None:
         """End the session in `aborted` from within."""
