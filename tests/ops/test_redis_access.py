@@ -33,9 +33,7 @@ def granted() -> list[str]:
 
 def constants(tree: ast.AST) -> set[str]:
     """Return the texts of a module, save those that name an enum's members."""
-    named = {
-        id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Assign) and n.value in _members(tree)
-    }
+    named = set(map(id, _members(tree)))
     texts = [n for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
     return {str(n.value) for n in texts if id(n) not in named}
 

@@ -51,12 +51,13 @@ class TlsServer:
         folder = ca.parent / str(self.port)
         folder.mkdir()
         config = folder / "own.conf"
-        # Of a file the first lines: what `include`s follow, and sentinels rewrite it.
+        # A file, since sentinels rewrite theirs.
         config.write_text(f'dir {folder}\nport 0\ntls-port {self.port}\nbind 127.0.0.1\nlogfile "log"\n')
         command = [
             DEBIAN, str(config), *(["--sentinel"] if sentinel else []),
             "--tls-cert-file", str(cert), "--tls-key-file", str(cert.with_suffix(".key")),
-            "--tls-ca-cert-file", str(ca), "--tls-auth-clients", "no", "--tls-replication", "yes", *options,
+            "--tls-ca-cert-file", str(ca), "--tls-auth-clients", "no", "--tls-replication", "yes",
+            *options,
         ]  # fmt: skip
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         self.client = redis.Redis(
