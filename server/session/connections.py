@@ -95,12 +95,13 @@ class RedisUrl:
             if f"sentinel_{name}" in self._options
         }
         # No timeout of the library's (on Python 3.11 they swallow a cancellation), no retry (a lost
-        # reply would re-send the write), RESP 2, no decoding.
+        # reply would re-send the write), RESP 2, no decoding, no CLIENT SETINFO (Redis 7.0 has none).
         self._options |= {
             "protocol": 2,
             "socket_timeout": None,
             "socket_connect_timeout": CONNECT_TIMEOUT,
             "retry": Retry(NoBackoff(), 0),
+            "driver_info": None,
             "maint_notifications_config": MaintNotificationsConfig(enabled=False),
         }
 
@@ -120,6 +121,7 @@ class RedisUrl:
         options["ssl"] = options.pop("connection_class", None) is not None
         secured = {k: v for k, v in options.items() if k == "ssl" or k.startswith("ssl_")}
         asked = {**timeouts, **secured, **self._sentinel, "retry": Retry(NoBackoff(), 0)}
+        asked["driver_info"] = None
         sentinels = Sentinel(self.addresses, sentinel_kwargs=asked)  # type: ignore[no-untyped-call]
         pool = SentinelConnectionPool(self.service, sentinels, **options)  # type: ignore[no-untyped-call]
         # A connection of the pool's refers to it weakly.
