@@ -1,5 +1,6 @@
 """A line of the log says what it is about, in text and in JSON."""
 
+import asyncio
 import contextvars
 import json
 import logging
@@ -9,6 +10,7 @@ import pytest
 
 from server.ops.logs import JsonLines, TextLines
 from server.trail import REQUEST, SESSION
+from tests.clients import start
 
 
 def record(message: str, *values: object, failed: bool = False) -> logging.LogRecord:
@@ -62,33 +64,47 @@ def test_a_text_line_ends_in_what_it_is_about(about):
     )
 
 
-async def test_every_answer_names_its_request_and_a_sessions_end_names_both(make_node, http, caplog):
-    caplog.set_level(logging.DEBUG)
-    lines: list[str] = []
+@pytest.fixture
+def lines():
+    """Everything that is logged meanwhile, as JSON."""
+    kept: list[str] = []
 
     class Keep(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            lines.append(JsonLines().format(record))
+            kept.append(JsonLines().format(record))
 
-    keep = Keep()
-    logging.getLogger("server").addHandler(keep)
+    logger, handler = logging.getLogger("server"), Keep()
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    yield kept
+    logger.removeHandler(handler)
+    logger.setLevel(logging.NOTSET)
+
+
+async def test_every_answer_names_its_request_and_a_sessions_end_names_both(make_node, http, lines):
     server = await make_node()
     url = server.url("/v1/sessions?stream=text")
     body = {"prompt": "a secret prompt", "tokens": 3, "rate": 0}
-    try:
-        async with http.post(url, json=body, headers={"X-Request-Id": "mine-1"}) as answer:
-            text = await answer.text()
-            sid = answer.headers["X-Session-Id"]
-            assert answer.headers["X-Request-Id"] == "mine-1"
-        async with http.get(server.url("/v1/models"), headers={"X-Request-Id": "a b"}) as answer:
-            assert len(answer.headers["X-Request-Id"]) == 16
-    finally:
-        logging.getLogger("server").removeHandler(keep)
+    async with http.post(url, json=body, headers={"X-Request-Id": "mine-1"}) as answer:
+        text = await answer.text()
+        sid = answer.headers["X-Session-Id"]
+        assert answer.headers["X-Request-Id"] == "mine-1"
+    async with http.get(server.url("/v1/models"), headers={"X-Request-Id": "a b"}) as answer:
+        assert len(answer.headers["X-Request-Id"]) == 16
     told = [json.loads(line) for line in lines]
-    ours = [
-        (t["message"].split(" in ")[0], t.get("session")) for t in told if t.get("request") == "mine-1"
-    ]
-    assert {("POST /v1/sessions 200", sid), ("ended: done -, 4 events", sid)} <= set(ours)
+    ours = [t for t in told if t.get("request") == "mine-1"]
+    facts = {(t["message"].partition(" in ")[0], t.get("session")) for t in ours}
+    assert {("POST /v1/sessions 200", sid), ("ended: done -, 4 events", sid)} <= facts
     everything = "\n".join(lines)
     assert "secret prompt" not in everything
     assert text not in everything
+
+
+async def test_what_outlives_a_request_does_not_bear_its_name(make_node, own_redis, http, lines):
+    server = await make_node(redis_url=own_redis.url)
+    await start(http, server, tokens=1)
+    own_redis.kill()
+    while not (bells := [line for line in lines if "doorbell: " in line]):
+        await asyncio.sleep(0.01)
+    own_redis.start()
+    assert "request" not in json.loads(bells[0])

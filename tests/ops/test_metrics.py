@@ -136,7 +136,7 @@ async def test_a_patient_page_waits_for_its_port(make_node, http):
     await waiting.__aexit__(None, None, None)
 
 
-async def test_the_dashboard_asks_only_for_what_there_is(watched, http):
+async def test_dashboard_and_alerts_ask_only_for_what_there_is(watched, http):
     server, _ = watched
     page = metrics.text(metrics.registry(server.node.levels, "1")).decode()
     kinds = dict(re.findall(r"# TYPE (\w+) (\w+)", page))
@@ -145,6 +145,7 @@ async def test_the_dashboard_asks_only_for_what_there_is(watched, http):
     }
     board = json.loads((DEPLOY / "grafana" / "tokenwire.json").read_text())
     queries = [target["expr"] for panel in board["panels"] for target in panel.get("targets", ())]
+    queries.append((DEPLOY / "prometheus" / "alerts.yml").read_text())
     asked = {name for query in queries for name in re.findall(r"\b(?:tokenwire|process)_\w+", query)}
     assert len(asked) >= 20
     assert asked - there - kinds.keys() == set()

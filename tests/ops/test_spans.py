@@ -1,6 +1,11 @@
 """Spans: a request, and under it the session that it started."""
 
+import asyncio
+import gzip
+import sys
+
 import pytest
+from aiohttp import web
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
@@ -42,6 +47,33 @@ async def test_a_session_is_a_child_of_its_request_which_is_a_child_of_its_calle
     assert told["first_token_ms"] <= told["duration_ms"]
 
 
+async def test_spans_reach_a_collector(make_node, http):
+    bodies = []
+
+    async def collector(request: web.Request) -> web.Response:
+        bodies.append(await request.read())
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_post("/v1/traces", collector)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    end = spans.export(f"http://127.0.0.1:{runner.addresses[0][1]}/v1/traces")
+    try:
+        sid = await start(http, await make_node(), tokens=1)
+    finally:
+        await asyncio.to_thread(end)
+        await runner.cleanup()
+    sent = b"".join(map(gunzipped, bodies))
+    assert b"POST /v1/sessions" in sent
+    assert sid.encode() in sent
+
+
+def gunzipped(body: bytes) -> bytes:
+    return gzip.decompress(body) if body.startswith(b"\x1f\x8b") else body
+
+
 async def test_nothing_is_recorded_after_the_end(make_node, http):
     exporter = InMemorySpanExporter()
     spans.record(SimpleSpanProcessor(exporter))()
@@ -51,8 +83,6 @@ async def test_nothing_is_recorded_after_the_end(make_node, http):
 
 
 def test_without_the_extra_the_setting_is_refused(monkeypatch):
-    import sys
-
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace.export", None)
     with pytest.raises(SettingsError, match="needs the extra"):
         spans.export("http://127.0.0.1:4318/v1/traces")
