@@ -10,7 +10,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from importlib import import_module
@@ -139,17 +139,17 @@ async def _node(settings: Settings, announce: Callable[[int], None], shared: boo
     from server.app import create_app
     from server.transport.context import CONTEXT
 
-    stop = asyncio.Event()
-    # A worker's parent decides what a hangup means.
-    for number in (signal.SIGTERM, signal.SIGINT, *(() if shared else HANGUP)):
+    stop, relieved = asyncio.Event(), asyncio.Event()
+    asked = {signal.SIGTERM: (stop,), signal.SIGINT: (stop,)} | dict.fromkeys(HANGUP, (relieved, stop))
+    for number, events in asked.items():
         with suppress(NotImplementedError):  # Windows: Ctrl-C cancels this task instead
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            asyncio.get_running_loop().add_signal_handler(number, _set, events)
     app = create_app(settings)
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=LEFTOVER)
     watched = AsyncExitStack()
     try:
         await runner.setup()
-        await _watch(watched, settings, app[CONTEXT].node.levels, shared)
+        await _watch(watched, settings, lambda: app[CONTEXT].node.levels(), shared)
         site = web.TCPSite(
             runner, settings.host, settings.port, backlog=BACKLOG, reuse_port=shared or None
         )
@@ -161,12 +161,19 @@ async def _node(settings: Settings, announce: Callable[[int], None], shared: boo
         gc.freeze()
         gc.set_threshold(GC_YOUNG, 10, 10)
         await stop.wait()
+        if relieved.is_set() and shared:
+            await site.stop()  # a successor is there for who asks from now on
         # Before the port is closed: who asks meanwhile is answered, and told to go elsewhere.
         await app[CONTEXT].node.drain(settings.drain)
     finally:
         await _clean_up(runner, settings.drain + 2 * LEFTOVER)
         await watched.aclose()
     return 0
+
+
+def _set(events: Iterable[asyncio.Event]) -> None:
+    for event in events:
+        event.set()
 
 
 async def _watch(

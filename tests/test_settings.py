@@ -268,6 +268,8 @@ def test_the_effective_settings_are_toml_with_their_sources(toml):
         'allow_origin = ["https://a"]  # --allow-origin',
         "lease = 1.0  # TOKENWIRE_LEASE",
         "# secret is not set",
+        "# metrics_port is not set",
+        "# traces is not set",
     ]
     assert tomllib.loads(text)["models"] == {"a b": {"upstream": "demo"}}
 

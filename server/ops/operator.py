@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 from urllib.parse import quote, urlencode, urlsplit
@@ -38,28 +39,31 @@ class Server(NamedTuple):
     url: str
     key: str | None
 
-    def ask(self, method: str, path: str, **query: Any) -> http.client.HTTPResponse:
-        """Return the answer, whose body is still to be read; raise `Failure`."""
+    @contextmanager
+    def ask(self, method: str, path: str, **query: Any) -> Iterator[http.client.HTTPResponse]:
+        """Yield the answer, whose body is still to be read; raise `Failure`."""
         parts = urlsplit(self.url)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         target = f"{parts.path.rstrip('/')}{path}" + (f"?{urlencode(query)}" if query else "")
-        try:
-            connection = kind(parts.hostname or "", parts.port, timeout=TIMEOUT)
-            connection.request(method, target, headers=headers)
-            answer = connection.getresponse()
-        except (OSError, http.client.HTTPException):
-            raise Failure(f"{urls.masked(self.url)} cannot be reached", lasting=False) from None
-        if answer.status >= 400:
-            raise Failure(_complaint(answer), lasting=answer.status < 500)
-        return answer
+        with closing(kind(parts.hostname or "", parts.port, timeout=TIMEOUT)) as connection:
+            try:
+                connection.request(method, target, headers=headers)
+                answer = connection.getresponse()
+            except (OSError, http.client.HTTPException):
+                raise Failure(f"{urls.masked(self.url)} cannot be reached", lasting=False) from None
+            with answer:
+                if answer.status >= 400:
+                    raise Failure(_complaint(answer), lasting=answer.status < 500)
+                yield answer
 
     def json(self, method: str, path: str, **query: Any) -> Any:
         """Return the answer's body; raise `Failure`."""
-        try:
-            return json.loads(self.ask(method, path, **query).read())
-        except (ValueError, OSError, http.client.HTTPException):
-            raise Failure(f"{urls.masked(self.url)} is no tokenwire", lasting=True) from None
+        with self.ask(method, path, **query) as answer:
+            try:
+                return json.loads(answer.read())
+            except (ValueError, OSError, http.client.HTTPException):
+                raise Failure(f"{urls.masked(self.url)} is no tokenwire", lasting=True) from None
 
 
 def _complaint(answer: http.client.HTTPResponse) -> str:
@@ -199,18 +203,18 @@ def _follow(server: Server, path: str, after: str | None) -> Iterator[dict[str, 
     final = False
     while not final:
         try:
-            answer = server.ask("GET", path, stream="ndjson", **({"after": after} if after else {}))
-            if answer.status == 204:
-                return
-            for item in _items(answer):
-                until = time.monotonic() + PATIENCE
-                if item["type"] not in NOTICES:
-                    after = item["id"]
-                    final = item["type"] in ("done", "aborted", "error")
-                elif item["type"] == "reset":
-                    after = None
-                if item["type"] != "ping":
-                    yield item
+            query = {"stream": "ndjson"} | ({"after": after} if after else {})
+            with server.ask("GET", path, **query) as answer:
+                for item in _items(answer):
+                    until = time.monotonic() + PATIENCE
+                    if item["type"] not in NOTICES:
+                        after = item["id"]
+                        final = item["type"] in ("done", "aborted", "error")
+                    elif item["type"] == "reset":
+                        after = None
+                    if item["type"] != "ping":
+                        yield item
+                final = final or answer.status == 204
         except Failure as failure:
             if failure.lasting or time.monotonic() >= until:
                 raise

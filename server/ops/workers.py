@@ -42,8 +42,6 @@ class Post(NamedTuple):
 
     def take(self) -> None:
         """Tie this process to its parent: it is killed when that one dies (Linux)."""
-        # A reload, and the end of a terminal, are for the parent to act upon.
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != self.parent:
@@ -213,7 +211,7 @@ class Crew:
             return True
         self._posts[place] = successor
         with suppress(ProcessLookupError):
-            old.terminate()
+            old.send_signal(signal.SIGHUP)  # leave, and let others take the port's connections
         with suppress(TimeoutError):
             async with asyncio.timeout(self._patience):
                 await old.wait()

@@ -140,11 +140,11 @@ def _reason(error: BaseException) -> str:
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"its certificate does not hold ({cause.verify_message})"
+        if isinstance(cause, AuthenticationError):
+            return "it refuses the user or the password"
+        if isinstance(cause, NoPermissionError):
+            return "its ACL does not let this user do what is needed"
         cause = cause.__cause__ or cause.__context__
-    if isinstance(error, AuthenticationError):
-        return "it refuses the user or the password"
-    if isinstance(error, NoPermissionError):
-        return "its ACL does not let this user do what is needed"
     return type(error).__name__
 
 
