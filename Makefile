@@ -5,6 +5,8 @@
 #   make lock   the tested versions into requirements*.lock; make locked  an environment of just those
 #   make audit  known vulnerabilities of the locked versions; make sbom  what they are, as CycloneDX
 #   make figures  what the core promises, measured (ARGS="pause abort" for some)
+#   make chaos  real faults, judged from histories: three seeds, then the mutants (about 12 minutes)
+#   make soak   the same for an hour, on one set of processes   (ARGS="--minutes 600")
 
 PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 python3.11,\
 	$(shell $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
@@ -18,7 +20,14 @@ figures: $(VENV)/.test
 bench: $(VENV)/.run
 	@exec $(BIN)/python -m bench.run $(ARGS)
 
-.PHONY: run test lint figures bench lock locked audit sbom clean
+chaos: $(VENV)/.test
+	$(BIN)/python -m tests.chaos $(or $(ARGS),--seed 1,2,3 --seconds 150)
+	$(BIN)/python -m tests.chaos --mutants
+
+soak: $(VENV)/.test
+	$(BIN)/python -m tests.chaos.soak $(ARGS)
+
+.PHONY: run test lint figures bench chaos soak lock locked audit sbom clean
 
 run: $(VENV)/.run
 	@exec $(BIN)/python run.py $(ARGS)

@@ -11,40 +11,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
 from aiohttp import ClientTimeout
 
-from tests.clients import Server, Socket, collect, sse, start, text_of, ws
+from bench import harm
+from bench.stage import Stage, percentile, spread
+from tests.clients import Socket, collect, sse, start, text_of, ws
 from tests.fake_upstream import expected_text
-from tests.processes import serve, spawn_upstream
+from tests.processes import Process, serve, spawn_upstream
 from tests.redis_server import RedisServer, binaries
 
 SWITCH = 0.2
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What the measurements play on; `upstream` is the model server's address."""
-
-    http: aiohttp.ClientSession
-    nodes: list[Server]
-    upstream: str
-
-
-def percentile(values: list[float], share: float) -> float:
-    """Return the value below which `share` of the values lie."""
-    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
-
-
-def spread(values: list[float]) -> str:
-    """Return median, 99th percentile and maximum, in milliseconds."""
-    return (
-        f"p50 {statistics.median(values):.2f} ms, p99 {percentile(values, 0.99):.2f} ms, "
-        f"max {max(values):.2f} ms (n={len(values)})"
-    )
 
 
 async def _visit(stream, until: float) -> list:
@@ -170,6 +149,11 @@ MEASUREMENTS: dict[str, Callable[[Stage], Awaitable[tuple[str, bool]]]] = {
     "pause": pauses,
     "abort": aborts,
     "latency": latency,
+    "storm": harm.storm,
+    "rolling": harm.rolling,
+    "failover": harm.failover,
+    "healed": harm.healed,
+    "deaf": harm.deaf,
 }
 
 
@@ -179,10 +163,15 @@ async def _measure(names: list[str], folder: Path) -> bool:
     nodes = [await serve(redis.url, upstream=f"{upstream}/v1", linger=5) for _ in range(2)]
     connector = aiohttp.TCPConnector(limit=0)
     kept = True
+
+    async def make(**flags: object) -> Process:
+        nodes.append(await serve(redis.url, log_level="error", **flags))
+        return nodes[-1]
+
     try:
         async with aiohttp.ClientSession(connector=connector, timeout=ClientTimeout(120)) as http:
             for name in names:
-                text, good = await MEASUREMENTS[name](Stage(http, list(nodes), upstream))
+                text, good = await MEASUREMENTS[name](Stage(http, nodes[:2], upstream, redis, make))
                 kept = kept and good
                 print(f"{name}: {'kept' if good else 'NOT KEPT'}: {text}", flush=True)
     finally:

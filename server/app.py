@@ -1,7 +1,6 @@
 """Puts the rooms together: one aiohttp application, to be run or to be mounted in another."""
 
 import logging
-import os
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from functools import partial
@@ -9,7 +8,14 @@ from pathlib import Path
 
 from aiohttp import web
 
+import server.transport.ai_sdk
+import server.transport.ai_sdk_socket
+import server.transport.conversations
 import server.transport.health
+import server.transport.openai
+import server.transport.push
+import server.transport.raw
+import server.transport.responses
 import server.transport.ws  # noqa: F401 - their routes join api's
 from server.errors import StoreUnavailable
 from server.session.deployment import deployed
@@ -26,9 +32,8 @@ from server.settings import Settings
 from server.transport import api, guard, trace
 from server.transport.context import CONTEXT, Context
 from server.transport.heart import Heart
-from server.upstream import Models, Route, Source, pulled
-from server.upstream.demo import demo
-from server.upstream.openai import OpenAI, Server
+from server.upstream import Source
+from server.upstream.clients import Clients
 
 log = logging.getLogger(__name__)
 
@@ -76,16 +81,15 @@ async def _run_node(app: web.Application, upstreams: Mapping[str, Source]) -> As
     hub = Hub(store, directory, calls, doorbell, name, settings.lease)
     rung.append(hub)
     secret = settings.secret.encode() if settings.secret else await directory.secret()
-    client = OpenAI(settings.upstream_stall, settings.first_token)
-    models = _models(settings, client, upstreams)
-    node = Node(name, models, store, directory, hub, hot, rules(settings), secret)
+    clients = Clients(settings)
+    node = Node(name, clients.models(upstreams), store, directory, hub, hot, rules(settings), secret)
     heart = Heart(settings.heartbeat)
     origins = tuple(settings.allow_origin)
     app[CONTEXT] = Context(node, heart, settings.redis_grace, settings.max_frame, origins)
     yield
     await heart.aclose()
     await node.aclose()
-    await client.aclose()
+    await clients.aclose()
     await doorbell.aclose()
     await hot.aclose()
     await calls.aclose()
@@ -110,24 +114,6 @@ def rules(settings: Settings) -> Rules:
         send_timeout=settings.send_timeout,
         grace=settings.redis_grace,
     )
-
-
-def _models(settings: Settings, client: OpenAI, upstreams: Mapping[str, Source]) -> Models:
-    routes = {"demo": Route(pulled(demo()))}
-    for name, route in settings.models.items():
-        if route.upstream == "demo":
-            routes[name] = Route(pulled(demo()))
-            continue
-        key = os.environ.get(route.api_key_env) if route.api_key_env else settings.api_key
-        server = Server(route.base_url or settings.upstream or "", key)
-        routes[name] = Route(client.upstream(server), route.model)
-    routes |= {name: Route(pulled(source)) for name, source in upstreams.items()}
-    fallback = listing = None
-    if settings.upstream:
-        server = Server(settings.upstream, settings.api_key)
-        fallback, listing = client.upstream(server), partial(client.models, server)
-    default = settings.model or next(iter(upstreams), "")
-    return Models(routes, default, fallback, listing)
 
 
 def _pages() -> dict[str, tuple[bytes, str]]:

@@ -33,6 +33,7 @@ TOOLS = {
     "inspect": "server.ops.operator:inspect",
     "tail": "server.ops.operator:tail",
     "abort": "server.ops.operator:abort",
+    "loadtest": "server.ops.loadtest.command:main",
 }
 BACKLOG = 1024  # connections waiting to be accepted, when all clients of a lost node come at once
 HANGUP = (signal.SIGHUP,) if sys.platform != "win32" else ()

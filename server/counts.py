@@ -50,7 +50,8 @@ class Counts:
         self.over: Counter[str] = Counter()
         """Writers by why they may write no more; `fenced` is one that was replaced."""
         self.heals = 0
-        self.takeovers = 0
+        self.takeovers: Counter[str] = Counter()
+        """Sessions whose producer was gone, by what became of them: `ended` or `inherited`."""
         self.lost_connections = 0
         self.left: Counter[str] = Counter()
         """Viewers by why their delivery ended."""

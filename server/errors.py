@@ -20,7 +20,7 @@ class TokenwireError(Exception):
     def __init__(self, message: str | None = None, *, retry_after: float | None = None) -> None:
         super().__init__(message or self.message)
         self.message = message or self.message
-        self.retry_after = retry_after
+        self.retry_after = self.retry_after if retry_after is None else retry_after
 
     def as_dict(self) -> dict[str, Any]:
         """Return the body of the `error` member of an answer."""
@@ -37,22 +37,25 @@ class InvalidRequest(TokenwireError):
 class BadJson(InvalidRequest):
     """The body or frame is not a JSON object."""
 
-    code = "bad_json"
-    message = "Expected one JSON object."
+    code, message = "bad_json", "Expected one JSON object."
 
 
 class BadCursor(InvalidRequest):
     """The cursor is not `<epoch>-<seq>`."""
 
-    code = "bad_cursor"
-    message = "A cursor is <epoch>-<seq>, for example 1795219200123-42."
+    code, message = "bad_cursor", "A cursor is <epoch>-<seq>, for example 1795219200123-42."
+
+
+class BadEvent(InvalidRequest):
+    """An item of a pushed body is no event; what was before it is in the log, it is not."""
+
+    code = "bad_event"
 
 
 class UnknownType(InvalidRequest):
     """The frame's `type` is none of the protocol's."""
 
-    code = "unknown_type"
-    message = "Unknown message type."
+    code, message = "unknown_type", "Unknown message type."
 
 
 class UnknownModel(InvalidRequest):
@@ -125,6 +128,32 @@ class Conflict(TokenwireError):
     message = "This Idempotency-Key was used with another body."
 
 
+class SessionClosed(Conflict):
+    """The session has ended, so nothing can be pushed into it."""
+
+    code, message = "session_closed", "This session has ended."
+
+
+class PushConflict(Conflict):
+    """The session takes no pushed body, not this one, or not now; the message says which."""
+
+    code, message = "push_conflict", "Another body is being pushed into this session."
+
+
+class WrongNode(Conflict):
+    """A push came to a node that does not run the session."""
+
+    code, status = "wrong_node", 421
+    message = "Another node runs this session: push to that one, or connect again."
+
+
+class Busy(TokenwireError):
+    """The conversation's newest session is still running, and the prompt said to refuse then."""
+
+    code, status, close, type = "conversation_busy", 409, 1008, "conflict_error"
+    message = "This conversation is busy: its last answer is still running."
+
+
 class TooSlow(TokenwireError):
     """The client does not read what it asked for."""
 
@@ -144,9 +173,7 @@ class StoreUnavailable(TokenwireError):
 
     code, status, close, type = "store_unavailable", 503, 1012, "server_error"
     message = "The store cannot be reached; try again."
-
-    def __init__(self, message: str | None = None, *, retry_after: float | None = 1.0) -> None:
-        super().__init__(message, retry_after=retry_after)
+    retry_after = 1.0
 
 
 class Draining(TokenwireError):
@@ -154,9 +181,7 @@ class Draining(TokenwireError):
 
     code, status, close, type = "draining", 503, 1012, "server_error"
     message = "This node is shutting down; connect again."
-
-    def __init__(self, message: str | None = None, *, retry_after: float | None = 1.0) -> None:
-        super().__init__(message, retry_after=retry_after)
+    retry_after = 1.0
 
 
 class UpstreamFailed(TokenwireError):

@@ -52,9 +52,10 @@ class ToolCall(_Event, frozen=True, tag="tool_call"):
 
 
 class Bytes(_Event, frozen=True, tag="bytes"):
-    """A piece of a body that is not text; base64 on the wire."""
+    """A piece of a body that is not text; base64 on the wire. Its type comes with the first."""
 
     data: bytes
+    content_type: str | None = None
 
 
 class Done(_Event, frozen=True, tag="done"):

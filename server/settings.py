@@ -47,14 +47,19 @@ class Setting(NamedTuple):
 class ModelRoute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the tokens of one model come from.
 
-    `base_url` is by default the setting `upstream`, `model` (the name that the upstream knows) the
-    table's own name; the key is in the variable `api_key_env`, by default it is `api_key`.
+    `base_url` is by default the setting `upstream`, or Anthropic's own; for `http` the whole address,
+    asked with `method`. `model`, as the upstream knows it, is by default the table's own. The key is in
+    the variable `api_key_env`; by default it is `api_key`, in `ANTHROPIC_API_KEY`, for `http` none.
+    `takeover` says what becomes of an answer whose node died: its end, its rest (by an `openai` server
+    that knows `continue_final_message`) or another one. For the latter two, prompts are kept in Redis.
     """
 
-    upstream: Literal["openai", "demo"] = "openai"
+    upstream: Literal["openai", "anthropic", "http", "demo"] = "openai"
+    takeover: Literal["error", "continue", "restart"] = "error"
     base_url: Text | None = None
     api_key_env: Text | None = None
     model: Text | None = None
+    method: Literal["POST", "GET"] | None = None
 
     def __post_init__(self) -> None:
         if self.base_url is not None:
@@ -88,7 +93,9 @@ class Settings:
     ] = None
     models: Annotated[
         Mapping[str, ModelRoute],
-        Setting("tables [models.NAME] of upstream, base_url, api_key_env, model", text=False),
+        Setting(
+            "tables [models.NAME] of upstream, base_url, api_key_env, model, method, takeover", text=False
+        ),
     ] = field(default_factory=dict)
     allow_origin: Annotated[
         tuple[str, ...], Setting("foreign origin of a page to let in", check=urls.origins)
@@ -111,6 +118,7 @@ class Settings:
     max_frame: Annotated[Count, Setting("bytes of a WebSocket message at most")] = 64 * 1024
     upstream_stall: Annotated[Seconds, Setting("seconds an upstream may be silent")] = 60.0
     first_token: Annotated[Seconds, Setting("seconds until an upstream's first token")] = 300.0
+    push_grace: Annotated[Grace, Setting("seconds a push that broke off may come again")] = 10.0
     drain: Annotated[Grace, Setting("seconds sessions get to end on shutdown")] = 20.0
     secret: Annotated[
         Text | None, Setting("key of session ids; without it, one is kept in Redis", secret=True)
@@ -133,6 +141,10 @@ class Settings:
         for name, route in self.models.items():
             if route.upstream == "openai" and not (route.base_url or self.upstream):
                 raise SettingsError(f"models.{name}: needs a base_url, since upstream is not set")
+            if route.upstream == "http" and not route.base_url:
+                raise SettingsError(f"models.{name}: needs a base_url")
+            if route.takeover == "continue" and route.upstream in ("anthropic", "http"):
+                raise SettingsError(f"models.{name}: {route.upstream} cannot continue an answer")
 
     def __repr__(self) -> str:
         return f"Settings({', '.join(f'{k}={shown(k, getattr(self, k))!r}' for k in SETTINGS)})"

@@ -98,15 +98,28 @@ def _bytes(body: dict[str, Any], data: bytes) -> list[bytes]:
     return [data[at : at + step] for at in range(0, len(data), step)]
 
 
+def _said(body: dict[str, Any], seed: str) -> int:
+    """Return how many tokens the last message has, if the answer is to go on behind it."""
+    if not body.get("continue_final_message"):
+        return 0
+    left, place = str(body["messages"][-1]["content"]), 0
+    while left:
+        assert left.startswith(token(seed, place)), "not this stream's text"
+        left = left.removeprefix(token(seed, place))
+        place += 1
+    return place
+
+
 async def _events(body: dict[str, Any], record: dict[str, Any]) -> AsyncGenerator[bytes, None]:
     """Yield the stream's events, each when it is due."""
     count, rate = int(body.get("tokens", 20)), float(body.get("rate", 0))
+    begin = _said(body, record["seed"])
     await asyncio.sleep(float(body.get("first_after", 0)))
     loop = asyncio.get_running_loop()
     start = loop.time()
     yield (b"\xef\xbb\xbf" if body.get("bom") else b"") + _OPENING
-    for place in range(count):
-        if rate and (wait := start + place / rate - loop.time()) > 0:
+    for place in range(begin, count):
+        if rate and (wait := start + (place - begin) / rate - loop.time()) > 0:
             await asyncio.sleep(wait)
         text = f"@{time.monotonic_ns()}@" if body.get("stamp") else token(record["seed"], place)
         yield _chunk({"content": text})

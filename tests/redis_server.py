@@ -3,6 +3,7 @@
 import itertools
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import redis
@@ -21,8 +22,8 @@ class RedisServer:
         ]  # fmt: skip
         self.start()
 
-    def start(self) -> None:
-        self.process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+    def start(self, *options: str) -> None:
+        self.process = subprocess.Popen([*self._command, *options], stdout=subprocess.DEVNULL)
         client = self.client()
         for attempt in itertools.count():
             try:
@@ -32,6 +33,7 @@ class RedisServer:
                 if attempt > 500:
                     raise
                 self.process.poll()
+                time.sleep(0.01)
         client.close()
 
     def client(self) -> redis.Redis:

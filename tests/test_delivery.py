@@ -100,10 +100,10 @@ async def test_the_one_shot_stream_resumes_by_its_own_ids(pair, http):
     async with http.get(pair[0].url(url)) as response:
         body = await response.text()
     ids = [line[4:] for line in body.split("\n") if line.startswith("id: ")]
-    assert len(ids) == 21
+    assert len(ids) == 22  # the first is with the notice: who drops before a token has it
     async with http.get(pair[1].url(url), headers={"Last-Event-ID": ids[9]}) as response:
         rest = await response.text()
-    assert [line[4:] for line in rest.split("\n") if line.startswith("id: ")] == ids[10:]
+    assert [line[4:] for line in rest.split("\n") if line.startswith("id: ")] == ids[9:]
     async with http.get(pair[1].url(url), headers={"Last-Event-ID": ids[-1]}) as response:
         assert response.status == 204
 

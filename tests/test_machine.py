@@ -8,12 +8,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from server.events import Aborted, AbortReason, Content, Done, encode
 from server.session.answers import Flag
+from server.session.commands import append_command
 from server.session.connections import RedisUrl
 from server.session.log import Entry, Log
 from server.session.pipeline import Pipeline
 from server.session.scripts import load
 from server.session.state import Gate
-from server.session.store import Identity, Store, append_command
+from server.session.store import Identity, Store
 from tests.redis_server import RedisServer, binaries
 from tests.test_store import SPEC
 

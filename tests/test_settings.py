@@ -76,10 +76,14 @@ def test_models_are_tables_of_the_file(toml):
     config = toml(
         '[models.fast]\nbase_url = "http://a/v1"\napi_key_env = "A_KEY"\nmodel = "x/fast-1"\n'
         '[models.toy]\nupstream = "demo"\n'
+        '[models.claude]\nupstream = "anthropic"\n'
+        '[models.any]\nupstream = "http"\nbase_url = "http://b/run"\nmethod = "GET"\n'
     )
     assert load({}, {}, config).settings.models == {
         "fast": ModelRoute(base_url="http://a/v1", api_key_env="A_KEY", model="x/fast-1"),
         "toy": ModelRoute(upstream="demo"),
+        "claude": ModelRoute(upstream="anthropic"),
+        "any": ModelRoute(upstream="http", base_url="http://b/run", method="GET"),
     }
 
 
@@ -203,6 +207,17 @@ def test_a_model_needs_some_place_to_come_from(toml):
     with pytest.raises(SettingsError, match=r"^models\.a: needs a base_url, since upstream is not set$"):
         load({}, {}, config)
     assert load({"upstream": "http://a"}, {}, config).settings.models == {"a": ModelRoute()}
+    config = toml('[models.a]\nupstream = "http"')
+    with pytest.raises(SettingsError, match=r"^models\.a: needs a base_url$"):
+        load({"upstream": "http://a"}, {}, config)
+
+
+def test_only_who_knows_how_goes_on_with_an_answer(toml):
+    config = toml('[models.a]\nupstream = "anthropic"\ntakeover = "continue"')
+    with pytest.raises(SettingsError, match=r"^models\.a: anthropic cannot continue an answer$"):
+        load({}, {}, config)
+    config = toml('[models.a]\nupstream = "anthropic"\ntakeover = "restart"')
+    assert load({}, {}, config).settings.models["a"].takeover == "restart"
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,14 @@ import pytest
 
 from server.events import Aborted, AbortReason, Content, Cursor, Done, encode
 from server.session.answers import Flag, Shut, Turn, parse_turn
+from server.session.commands import append_command, gate_command
 from server.session.connections import RedisUrl
 from server.session.directory import Directory
 from server.session.log import Entry, Log
 from server.session.pipeline import Pipeline
 from server.session.scripts import load
 from server.session.state import Gate, Spec
-from server.session.store import Identity, Store, append_command, gate_command
+from server.session.store import Identity, Store
 
 SID = "s" * 32
 SPEC = Spec(

@@ -39,6 +39,13 @@ def test_an_sse_notice_is_a_named_event_without_id():
     )
 
 
+def test_the_first_notice_may_bring_a_cursor_along():
+    facts = {"seq": 0, "retry": 1, "cursor": "s.7-0"}
+    assert Sse().encoding(SID).notice("session", facts) == (
+        b': tokenwire\nretry: 1\nid: s.7-0\nevent: session\ndata: {"seq":0}\n\n'
+    )
+
+
 def test_ndjson_is_one_object_a_line():
     encoding = Ndjson().encoding(SID)
     assert encoding.slice(LOG, 0, 1) == b'{"id":"7-1","type":"content","content":"Hel"}\n'

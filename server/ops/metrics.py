@@ -33,10 +33,10 @@ _TOTALS = {
     "events": ("events", "Events committed to logs: tokens, and one final event a session."),
     "entries": ("entries", "Entries committed to logs; events by entries is the size of a batch."),
     "heals": ("heals", "Logs written anew from memory after Redis had lost something."),
-    "takeovers": ("takeovers", "Sessions ended because their producer was gone."),
     "redis_connections_lost": ("lost_connections", "Connections to Redis that broke."),
 }
 _BY_WORD = {
+    "takeovers": ("takeovers", "how", "Sessions whose producer was gone."),
     "controls": ("controls", "action", "Pauses, resumes and aborts."),
     "writers_over": ("over", "why", "Logs' writers that may write no more; fenced: they were replaced."),
     "viewers_ended": ("left", "why", "Deliveries that the server ended."),

@@ -16,6 +16,7 @@ class Flag(StrEnum):
     CONFLICT = "CONFLICT"
     CLOSED = "CLOSED"
     HELD = "HELD"
+    SPENT = "SPENT"
     FENCED = "FENCED"
     MOVED = "MOVED"
     LATE = "LATE"

@@ -12,21 +12,29 @@ from redis.exceptions import OutOfMemoryError
 from server.counts import COUNTS
 from server.errors import StoreUnavailable
 from server.session.answers import Flag, Shut, Turn
+from server.session.commands import append_command, gate_command, ring_command
 from server.session.follower import Follower
 from server.session.healing import Healing, Over
 from server.session.jobs import Carrier, Note
 from server.session.lease import Lease, boottime
 from server.session.link import Command, Reply
 from server.session.log import Entry
-from server.session.store import Identity, Store, append_command, gate_command, ring_command
+from server.session.store import Identity, Store
 
 ENTRY_BYTES = 256 * 1024
 LOOK = 0.09
 """Seconds between looks at the gate and at who listens: either also comes by the bell, which may fail."""
 
 
+LATE = 0.1
+"""Seconds that a flight may take without a look at the gate behind it."""
+
+
 class Appender:
-    """A session's writer; `over` resolves when it may write no more, `moved` is set on progress."""
+    """A session's writer; `over` resolves when it may write no more, `moved` is set on progress.
+
+    An `heir` appends by a script: it costs more, and is safe where an epoch was handed on.
+    """
 
     def __init__(
         self,
@@ -36,6 +44,7 @@ class Appender:
         redis: Carrier,
         lease: Lease,
         grace: float,
+        heir: bool,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self.over: asyncio.Future[Over] = self._loop.create_future()
@@ -44,6 +53,8 @@ class Appender:
         self.moved = asyncio.Event()
         self.backlog = 0
         self._who = who
+        self._heir = heir
+        self._store = store
         self._follower = follower
         self._tail = follower.tail
         self._redis = redis
@@ -53,8 +64,7 @@ class Appender:
         self.flight: Entry | None = None
         self.airborne = False
         self._queued = True  # nothing flies before `open`
-        self._look_at = 0.0
-        self._left_at: float | None = None
+        self._look_at = self._left = 0.0
         self._looked = self._heard = self._rung = True
         self._unheard = False
         self.full_since: float | None = None
@@ -89,14 +99,19 @@ class Appender:
         if self.flight is None:
             self.flight = self._load()
         self.airborne = True
-        return self._with_looks(append_command(self._who.sid, self.flight), self.flight.final)
+        return self._with_looks(self._append(self.flight), self.flight.final)
+
+    def _append(self, entry: Entry) -> Command:
+        if self._heir:
+            return self._store.extend_command(self._who, self._tail.log, entry)
+        return append_command(self.key, entry)
 
     def _with_looks(self, append: Command, final: bool) -> Sequence[Command]:
         """Ring while another node listens; else, and at the gate, look now and then."""
         now = self._loop.time()
-        if self._left_at is not None:
-            COUNTS.gap.add(now - self._left_at)
-        self._left_at = now
+        if self._left:
+            COUNTS.gap.add(now - self._left)
+        self._left = now
         self._looked = now >= self._look_at
         self._rung = self._looked or self._heard or final
         self._unheard = not self._rung
@@ -130,6 +145,8 @@ class Appender:
         self.full_since = None
         if self._rung:
             self._heard = replies[1] != 0
+        if not self._looked and self._loop.time() - self._left > LATE:
+            return self.check()  # a pause may have been answered while the append was on its way
         self.landed(self.flight, self._seen(replies[2]) if self._looked else None)
         return self._submit()
 
@@ -213,6 +230,12 @@ class Appender:
         held = seen.dense and seen.top is not None and seen.top >= top and seen.entries >= count
         if seen.flag is not Flag.OK or seen.epoch != epoch or not held:
             self.check()
+
+    async def verify(self) -> None:
+        """Look a last time whether Redis holds what it should; heal it, within a lease."""
+        await self.renew()
+        if self._recovery:
+            await asyncio.wait((self._recovery,), timeout=self.lease.seconds)
 
     def stop(self) -> None:
         """Settle no doubt any more."""

@@ -36,6 +36,10 @@ class Directory:
     def __init__(self, redis: Carrier) -> None:
         self._redis = redis
 
+    def down_for(self, key: str | None) -> float:
+        """Return the seconds since the server of a key (or any) was last reached; it is often asked."""
+        return self._redis.down_for(key)
+
     async def now_ms(self) -> int:
         """Return the clock of the Redis that holds the list of live sessions."""
         return answers.parse_time(checked(await self._redis.call(LIVE, ("TIME",)))[0])

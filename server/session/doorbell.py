@@ -110,7 +110,7 @@ class _Bell:
     def __init__(self, address: Address | None, places: Places, heard: Callable[[str], None]) -> None:
         self.address = address
         self._places = places
-        self._word = places.word.encode()
+        self._word = places.word.lower().encode()
         self._connections = places.connections(address)
         self._heard = heard
         self._channels: set[str] = set()

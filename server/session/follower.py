@@ -14,11 +14,12 @@ import msgspec
 from server.errors import StoreUnavailable
 from server.events import Cursor
 from server.session.answers import Meta, Read, Turn
+from server.session.commands import PAGE, parse_read, read_commands
 from server.session.jobs import Carrier
 from server.session.link import Command, Reply
 from server.session.log import Absorbed, Entry, Log
 from server.session.state import Spec
-from server.session.store import PAGE, Store, parse_read, read_commands
+from server.session.store import Store
 from server.session.tail import Tail
 from server.session.viewer import Ending
 

@@ -12,7 +12,7 @@ from typing import Protocol
 from server.counts import COUNTS
 from server.errors import StoreUnavailable
 from server.events import Error, encode
-from server.session.answers import Flag, Renewal
+from server.session.answers import Flag, Renewal, Turn
 from server.session.lease import Lease, boottime
 from server.session.log import Absorbed, Entry, Log
 from server.session.state import Gate
@@ -45,8 +45,8 @@ class Writer(Protocol):
     airborne: bool
     full_since: float | None
 
-    def landed(self, flight: Entry) -> None:
-        """Take an entry that Redis holds into the tail."""
+    def landed(self, flight: Entry, turn: Turn | None) -> None:
+        """Take an entry that Redis holds into the tail, behind the gate as it is."""
 
     def drop(self) -> None:
         """Forget what waits."""
@@ -97,11 +97,15 @@ class Healing:
             return await self._adopt()
         flight = self._writer.flight
         if flight and (flight.id, flight.ordinal) == (seen.top, seen.entries):
-            self._writer.landed(flight)
+            self._writer.landed(flight, await self._turn())
             return True
         if (seen.top, seen.entries) == (log.top, len(log.entries)):
             return self._superseded() if log.closed else True
         return await self._restore()
+
+    async def _turn(self) -> Turn | None:
+        meta = (await self._store.peek(self._who.sid)).meta
+        return meta.turn if meta else None
 
     def _superseded(self) -> bool:
         """Drop what waits: the log is closed, and not by this producer unless it ended before."""
@@ -128,7 +132,7 @@ class Healing:
             return False
         log = self._tail.log
         if self._writer.flight and final.first == self._writer.flight.last + 1:
-            self._writer.landed(self._writer.flight)
+            self._writer.landed(self._writer.flight, read.meta.turn if read.meta else None)
         self._superseded()
         if final.id != log.top and self._tail.absorb((final,)) is not Absorbed.GREW:
             below = Log(log.below(final.first))

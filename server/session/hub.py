@@ -6,37 +6,32 @@ tails that nobody uses.
 """
 
 import asyncio
-import logging
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
-from server.counts import COUNTS
 from server.errors import Gone, NotFound, StoreUnavailable
-from server.events import Error, encode
-from server.session.answers import Flag, Read
+from server.events import Cursor
+from server.session.answers import Read
+from server.session.commands import control_channel, log_channel
 from server.session.directory import Directory
 from server.session.doorbell import Doorbell
 from server.session.follower import HEALING, Follower
 from server.session.jobs import Carrier
-from server.session.log import Entry
+from server.session.log import Entry, Log
 from server.session.state import Spec
-from server.session.store import Identity, Store, control_channel, log_channel
+from server.session.store import Identity, Store
 from server.session.tail import Tail
-from server.trail import SESSION
-
-log = logging.getLogger(__name__)
 
 TICK = 0.05
 IDLE = 5.0
 ATTEND = 10.0
-PRODUCER_LOST = encode(
-    Error(code="producer_lost", message="The node that ran this session is gone.", retryable=True)
-)
 
 
 class Hub:
-    """The tails of one node by session id."""
+    """The tails of one node by session id; `succeed(sid)` takes over from a producer that is gone."""
+
+    succeed: Callable[[str], Awaitable[Any]]
 
     def __init__(
         self,
@@ -122,6 +117,27 @@ class Hub:
         self._channels[control_channel(sid)] = sid
         self._doorbell.subscribe(control_channel(sid))
 
+    async def inherited(self, sid: str, epoch: int, anew: bool) -> Follower | None:
+        """Return the tail of a session that this node has just taken over, in step with Redis.
+
+        None if somebody else was faster with something.
+        """
+        tail = await self.tail(sid)
+        read = await self._store.read(sid)
+        log = Log(read.entries)
+        if log.top != Cursor(epoch, 0) or read.meta is None:
+            return None
+        if anew:
+            tail.replace(log, "restarted")
+        else:
+            tail.absorb(read.entries)
+            if tail.log.top != log.top:
+                tail.replace(log, "diverged")
+        tail.mind(read.meta.turn)
+        # Its producer feeds it from now on.
+        self._hang_up((log_channel(sid),))
+        return self.followers[sid]
+
     def look(self, sid: str) -> None:
         """Have a session's tail read on."""
         if (follower := self.followers.get(sid)) is not None:
@@ -129,15 +145,16 @@ class Hub:
 
     def model(self, sid: str) -> str:
         """Return the model of a session whose tail is open."""
-        spec = self._spec(sid)
+        spec = self.spec(sid)
         return spec.model if spec else ""
 
     def pause_ttl(self, sid: str, otherwise: float) -> float:
         """Return how long a pause of that session lasts, as far as this node knows."""
-        spec = self._spec(sid)
+        spec = self.spec(sid)
         return spec.pause_ttl if spec else otherwise
 
-    def _spec(self, sid: str) -> Spec | None:
+    def spec(self, sid: str) -> Spec | None:
+        """Return what was fixed when a session started, if its tail is open."""
         follower = self.followers.get(sid)
         return follower.spec if follower else None
 
@@ -163,13 +180,7 @@ class Hub:
         if follower.learned is not None:
             follower.learned()
         elif meta and not meta.gone and meta.lease <= 0 and not tail.log.closed:
-            self._spawn(self._claim(tail.sid))
-
-    async def _claim(self, sid: str) -> None:
-        SESSION.set(sid)
-        flag = await self._store.claim(sid, self._node, PRODUCER_LOST, 5 * self._lease)
-        COUNTS.takeovers += flag is Flag.OK
-        log.info("takeover of a lapsed session: %s", flag)
+            self._spawn(self.succeed(tail.sid))
 
     def _viewers_changed(self, tail: Tail) -> None:
         follower = self.followers.get(tail.sid)
@@ -200,7 +211,8 @@ class Hub:
             follower.due = now + 1.0
             follower.ring()
         viewers, at = self._attended.get(tail.sid, (0, 0.0))
-        stale = viewers and now - at >= ATTEND
+        ttl = follower.spec.ttl if follower.spec else ATTEND
+        stale = viewers and now - at >= min(ATTEND, ttl / 3)
         if stale or (viewers != len(tail.viewers) and now - at >= 1.0):
             self._attend(follower)
         if not tail.viewers and follower.heal is None and now - follower.idle_since >= IDLE:
@@ -217,7 +229,7 @@ class Hub:
         for channel in channels:
             self._channels.pop(channel, None)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Awaitable[Any]) -> None:
         task = asyncio.create_task(_quietly(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -232,6 +244,6 @@ class Hub:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-async def _quietly(work: Coroutine[Any, Any, None]) -> None:
+async def _quietly(work: Awaitable[Any]) -> None:
     with suppress(StoreUnavailable, asyncio.CancelledError):
         await work

@@ -36,6 +36,10 @@ class Lease:
         self._store = store
         self._until = boottime() + seconds
 
+    def begin(self, epoch: int) -> None:
+        """Learn when it was granted: an epoch is Redis' clock, and ours may be wrong."""
+        self.until_ms = epoch + int(self.seconds * 1000)
+
     @property
     def running(self) -> bool:
         """Whether it runs by a clock that also counts the machine's sleep."""
@@ -44,7 +48,7 @@ class Lease:
     async def renew(self) -> Renewal:
         """Renew, and return what Redis holds; raise `StoreUnavailable`."""
         asked = boottime()
-        renewal = await self._store.renew(self._who, self.seconds, self._wall_ms(), self.report)
+        renewal = await self._store.renew(self._who, self.seconds, self._redis_ms(), self.report)
         if renewal.flag is Flag.OK:
             self._until = asked + self.seconds
             self.until_ms = renewal.now_ms + int(self.seconds * 1000)
@@ -52,12 +56,13 @@ class Lease:
         return renewal
 
     async def release(self) -> None:
-        """Give the lease back, so that nobody waits for it to lapse."""
+        """Give the lease back, so that nobody waits for it to lapse; a renewal after that is the same."""
+        self.seconds = 0.0
         try:
-            await self._store.renew(self._who, 0.0, self._wall_ms(), self.report)
+            await self.renew()
         except StoreUnavailable:
             log.info("a lease is left to lapse")
 
-    def _wall_ms(self) -> int:
+    def _redis_ms(self) -> int:
         # Only for the directory, whose sweep asks Redis' clock again.
-        return int(time.time() * 1000)
+        return self.until_ms - int((self._until - boottime()) * 1000)

@@ -3,32 +3,32 @@
 import asyncio
 import random
 import secrets
-import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from server.counts import Levels
 from server.errors import Conflict, Draining, Gone
 from server.events import Cursor
 from server.session import snapshot
 from server.session.answers import Flag
+from server.session.conversations import Conversations
 from server.session.directory import Directory
+from server.session.heirs import Heirs
 from server.session.hub import Hub
+from server.session.intake import Intake
 from server.session.jobs import Carrier
-from server.session.levels import levels
+from server.session.levels import lookout
 from server.session.producers import Producers, Rules, Tasks
+from server.session.rows import Rows
 from server.session.state import Action, Options, Spec
 from server.session.steering import Steering
 from server.session.store import Identity, Store
 from server.session.sweeper import sweep_for_ever
 from server.session.tail import Tail
 from server.session.viewer import Dialect, Sink, Viewer
-from server.trail import SESSION
-from server.upstream import Models, Request
+from server.upstream import Head, Models, Request, Takeover
 
-CATCH_UP = 2.0
-SPREAD = 2.0
+CATCH_UP = SPREAD = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,48 +71,56 @@ class Node:
         self._store = store
         self._directory = directory
         self._hub = hub
-        self._hot = hot
         self._rules = rules
         self._tasks = Tasks()
         self._steering = Steering(store, hub, rules, self._tasks)
+        self._conversations = Conversations(Rows(store.runner), store, self._steering, self._tasks)
         self._producers = Producers(name, store, hub, hot, rules, self._tasks, self._steering.orphaned)
         self._steering.producers = self._producers
-        self._tasks.spawn(sweep_for_ever(store, directory, name, secret, 5 * rules.lease))
+        self.levels = lookout(hub, self._producers, self)
+        self._intake = Intake(store, hub, self._producers)
+        heirs = Heirs(name, models, store, self._producers, 5 * rules.lease)
+        hub.succeed = heirs.succeed
+        self._tasks.spawn(sweep_for_ever(heirs, directory, secret))
 
     def down_for(self, sid: str | None = None) -> float:
         """Return the seconds since that session's store (or any) was last reached; 0 while it can be."""
-        return self._hot.down_for(sid)
-
-    def levels(self) -> Levels:
-        """Say how things stand on this node, for whoever watches over it."""
-        return levels(self._hub, self._producers, self.down_for(), self.draining)
+        return self._directory.down_for(sid)
 
     async def start(
-        self, sid: str, request: Request, options: Options, digest: str, *, fresh: bool
+        self,
+        sid: str,
+        request: Request,
+        options: Options,
+        digest: str,
+        *,
+        fresh: bool,
+        echo: dict[str, Any] | None = None,
     ) -> bool:
         """Start a session; return whether it is new.
 
         With a `fresh` sid nobody can have started it before, so the upstream is asked at once, not after
-        Redis' answer. Raise `UnknownModel`, `Conflict`, `Gone` or `Draining`.
+        Redis' answer. `echo` is for `spec`.
+        Raise `UnknownModel`, `Conflict`, `Busy`, `Gone` or `Draining`.
         """
         if self.draining:
             raise Draining()
-        SESSION.set(sid)
         upstream, wanted = self.models.resolve(request)
         # The owner is this very call: it may ask again after a lost answer, a second call may not.
         owner = f"{self.name}:{secrets.token_hex(4)}"
-        who = Identity(sid, owner, self._spec(request, options), digest)
-        producer, follower = self._producers.prepare(who)
-        if early := fresh and not self.down_for(sid):
-            producer.start(upstream, wanted)
-        try:
-            epoch = await self._created(who)
-        except BaseException:
-            if early:
-                producer.abandon()
-            raise
-        if epoch is None:
-            return False
+        async with self._conversations.place(sid, options, fresh) as created:
+            who = Identity(sid, owner, self._spec(request, options, echo, created), digest)
+            producer, follower = self._producers.prepare(who)
+            if early := fresh and not self.down_for(sid):
+                producer.start(upstream, wanted)
+            try:
+                epoch = await self._created(who)
+            except BaseException:
+                if early:
+                    producer.abandon()
+                raise
+            if epoch is None:
+                return False
         if not early:
             producer.start(upstream, wanted)
         self._producers.begin(producer, follower, epoch)
@@ -127,17 +135,33 @@ class Node:
             raise Gone()
         return None if flag is Flag.EXISTS else epoch
 
-    def _spec(self, request: Request, options: Options) -> Spec:
-        rules = self._rules
+    def _spec(
+        self, request: Request, options: Options, echo: dict[str, Any] | None, created: int
+    ) -> Spec:
+        rules, takeover = self._rules, self.models.takeover(request)
         return Spec(
             model=request.model,
-            created=int(time.time() * 1000),
+            created=created,
             conversation=options.conversation,
             ttl=_chosen(options.ttl, rules.ttl),
             orphan_ttl=options.orphan_ttl,
             hold_limit=_chosen(options.hold_limit, rules.hold_limit),
             pause_ttl=_chosen(options.pause_ttl, rules.pause_ttl),
+            echo=echo,
+            takeover=takeover,
+            request=None if takeover is Takeover.ERROR else request,
         )
+
+    def spec(self, seat: Seat) -> Spec:
+        """Return what was fixed when the session started."""
+        spec = self._hub.spec(seat.tail.sid)
+        if spec is None:
+            raise Gone()
+        return spec
+
+    async def conversation(self, name: str) -> str:
+        """Return the id of a conversation's newest session; raise `NotFound`."""
+        return await self._conversations.newest(name)
 
     async def seat(self, sid: str, after: Cursor | None) -> Seat:
         """Find where to read on after `after`; one that is ahead gets 2 s to become true.
@@ -164,15 +188,19 @@ class Node:
         viewer = tail.join(dialect, sink, self._rules.send_timeout)
         reset = seat.reset or (None if log.holds(seat.cursor) else "diverged")
         viewer.notify("session", **snapshot.notice(tail, self._hub.model(tail.sid)), **facts)
+        viewer.position = seat.cursor.seq
         if reset is not None:
-            viewer.notify("reset", reason=reset, epoch=log.epoch)
-        viewer.position = 0 if reset is not None else seat.cursor.seq
+            viewer.reset(reset, log.epoch)
         viewer.push()
         return viewer
 
     async def control(self, sid: str, action: Action) -> dict[str, Any]:
         """Pause, resume or abort; asked twice, it answers twice the same."""
         return await self._steering.control(sid, action)
+
+    async def push(self, sid: str, head: Head, pieces: AsyncGenerator[bytes, None]) -> dict[str, Any]:
+        """Take a body of a session that is fed from outside; return where the log stands with it."""
+        return await self._intake.push(sid, head, pieces)
 
     async def delete(self, sid: str) -> None:
         """Abort if live, wait for the upstream to be closed, and wipe the log for good."""

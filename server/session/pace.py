@@ -10,8 +10,10 @@ from collections.abc import Callable
 
 from server.counts import COUNTS
 
-LONGEST = 0.04
-"""Seconds: two tokens of a fast stream, and nothing that a reader would see."""
+LONGEST = 0.03
+"""Seconds: one or two tokens of a fast stream, and nothing that a reader would see."""
+BUSY = 0.4
+"""The load from which on flights wait that long."""
 MEMORY = 0.1
 """Seconds over which the load is averaged."""
 
@@ -29,7 +31,7 @@ class Pace:
 
     def wait(self) -> float:
         """Return the seconds that the next flight should still wait."""
-        return max(0.0, self._left + LONGEST * self.load - self._wall())
+        return max(0.0, self._left + LONGEST * min(1.0, self.load / BUSY) - self._wall())
 
     def leave(self) -> None:
         """Note that a flight leaves."""

@@ -53,6 +53,7 @@ class Producer:
         self.tail = tail
         self.appender = appender
         self.closed: asyncio.Future[Report] = loop.create_future()
+        self.upstream: Upstream | None = None
         self._spec = spec
         self._bounds = bounds
         self._node = node
@@ -60,12 +61,14 @@ class Producer:
         self._started = loop.time()
         self._first: float | None = None
         self._reading: asyncio.Task[FinalEvent] | None = None
-        self._held = self._tokens = self._bytes = 0
+        self._held = 0
+        self._tokens, self._bytes = len(tail.log.lines), sum(map(len, tail.log.lines))
         self._alone_since: float | None = None
         tail.turned = appender.moved.set
 
     def start(self, upstream: Upstream, request: Request) -> None:
         """Begin to read the upstream."""
+        self.upstream = upstream
         self._reading = asyncio.create_task(self._read(upstream, request))
 
     def abandon(self) -> None:
@@ -85,6 +88,7 @@ class Producer:
             await self.appender.renew()
             if why in (Over.WRITTEN, Over.CLOSED):
                 await asyncio.sleep(linger)
+                await self.appender.verify()
                 await self.appender.lease.release()
         finally:
             self._reading.cancel()
@@ -176,6 +180,15 @@ class Producer:
         while self.full and not self.appender.over.done():
             self.appender.moved.clear()
             await self.appender.moved.wait()
+
+    async def landed(self, ended: bool) -> None:
+        """Wait until the log holds all that was pushed, and its end if the upstream has `ended`."""
+        appender = self.appender
+        if ended:
+            await asyncio.shield(appender.over)
+        while appender.backlog and not appender.over.done():
+            appender.moved.clear()
+            await appender.moved.wait()
 
     async def beat(self) -> None:
         """Renew the lease, and see whether anybody is watching."""

@@ -11,6 +11,7 @@ from typing import Any
 from server.counts import COUNTS
 from server.errors import StoreUnavailable
 from server.events import AbortReason
+from server.session.answers import Flag
 from server.session.appender import Appender
 from server.session.follower import Follower
 from server.session.healing import Over
@@ -19,6 +20,8 @@ from server.session.jobs import Carrier
 from server.session.lease import Lease
 from server.session.producer import Bounds, Producer
 from server.session.store import Identity, Store
+from server.trail import SESSION
+from server.upstream import Request, Upstream
 
 log = logging.getLogger(__name__)
 
@@ -99,9 +102,14 @@ class Producers:
 
     def prepare(self, who: Identity) -> tuple[Producer, Follower]:
         """Return the producer of a session that may start here, and its tail's reader."""
-        follower, rules, sid = self._hub.prepare(who), self._rules, who.sid
+        SESSION.set(who.sid)
+        follower = self._hub.prepare(who)
+        return self._made(who, follower, heir=False), follower
+
+    def _made(self, who: Identity, follower: Follower, *, heir: bool) -> Producer:
+        rules, sid = self._rules, who.sid
         lease = Lease(who, self._store, rules.lease)
-        appender = Appender(who, follower, self._store, self._hot, lease, rules.grace)
+        appender = Appender(who, follower, self._store, self._hot, lease, rules.grace, heir)
         producer = Producer(
             follower.tail, appender, who.spec, rules.bounds, self._node, lambda: self._orphaned(sid)
         )
@@ -112,11 +120,26 @@ class Producers:
                 self._tasks.spawn(producer.beat())
 
         follower.learned = learned
-        return producer, follower
+        return producer
 
     def begin(self, producer: Producer, follower: Follower, epoch: int) -> None:
         """Run a session that was created; its tail is open when this returns."""
         self._hub.begin(follower, epoch)
+        self._begin(producer, follower, epoch)
+
+    async def inherit(
+        self, who: Identity, upstream: Upstream, request: Request, *, anew: bool, heirs: int
+    ) -> tuple[Flag, int]:
+        """Take over a session whose producer is gone; it runs here if the flag is OK."""
+        flag, epoch = await self._store.inherit(who, self._rules.lease, anew, heirs)
+        if flag is Flag.OK and (follower := await self._hub.inherited(who.sid, epoch, anew)):
+            producer = self._made(who, follower, heir=True)
+            producer.start(upstream, request)
+            self._begin(producer, follower, epoch)
+        return flag, epoch
+
+    def _begin(self, producer: Producer, follower: Follower, epoch: int) -> None:
+        producer.appender.lease.begin(epoch)
         self._running[producer.tail.sid] = producer
         COUNTS.started += 1
         # Those of one burst do not beat together for ever.

@@ -52,6 +52,13 @@ def summary(sid: str, read: Read) -> dict[str, Any]:
     }
 
 
+def pushed(tail: Tail, duplicate: bool) -> dict[str, Any]:
+    """Return the answer to a push: where the log stands with it."""
+    cursor = Cursor(tail.log.epoch, tail.log.head)
+    facts = {"session": tail.sid, "id": str(cursor), "status": status_of(_final(tail.log))}
+    return facts | {"duplicate": duplicate}
+
+
 def closing(report: Report | None) -> dict[str, Any]:
     """Return what an abort says of the upstream."""
     if report is None:

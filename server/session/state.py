@@ -9,11 +9,12 @@ The rules:
 """
 
 from enum import StrEnum
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 
 from server.events import Aborted, Done, Error, FinalEvent
+from server.upstream import Request, Takeover
 
 
 class Status(StrEnum):
@@ -97,8 +98,20 @@ def status_of(final: FinalEvent | None) -> Status:
     return Status.RUNNING if final is None else _FINAL_STATUS[type(final)]
 
 
-class Spec(msgspec.Struct, frozen=True):
-    """What is fixed when a session starts; times in seconds, `created` in Unix milliseconds."""
+class OnBusy(StrEnum):
+    """What a prompt does while its conversation's newest session is running."""
+
+    REJECT = "reject"
+    ABORT_PREVIOUS = "abort_previous"
+    PARALLEL = "parallel"
+
+
+class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is fixed when a session starts; times in seconds, `created` in Unix milliseconds.
+
+    `request` is kept only for an heir; `echo` is what a foreign dialect keeps, to say the same on
+    every node.
+    """
 
     model: str
     created: int
@@ -107,6 +120,9 @@ class Spec(msgspec.Struct, frozen=True):
     orphan_ttl: float | None
     hold_limit: int
     pause_ttl: float
+    takeover: Takeover = Takeover.ERROR
+    request: Request | None = None
+    echo: dict[str, Any] | None = None
 
 
 class Report(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -149,6 +165,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a caller may choose for a session; None takes the setting (no limit, for `orphan_ttl`)."""
 
     conversation: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
+    on_busy: OnBusy = OnBusy.REJECT
     ttl: Annotated[float, msgspec.Meta(ge=1, le=604_800)] | None = None
     orphan_ttl: Annotated[float, msgspec.Meta(ge=0, le=604_800)] | None = None
     hold_limit: Annotated[int, msgspec.Meta(ge=0)] | None = None

@@ -18,8 +18,9 @@ from server.session import snapshot
 from server.session.answers import Controlled, Flag
 from server.session.hub import Hub
 from server.session.producers import Producers, Rules, Tasks
+from server.session.scripts import PATIENCE
 from server.session.state import EFFECT, Action, Gate, Report, status_of
-from server.session.store import PATIENCE, Store
+from server.session.store import Store
 from server.session.viewer import Ending
 
 CONFIRM = 2.0
@@ -53,6 +54,11 @@ class Steering:
             "gate": result.turn.gate,
         }
         return answer | (await self._confirmed(sid) if action is Action.ABORT else {})
+
+    async def end(self, sid: str) -> None:
+        """Abort for a prompt that takes its place; that the upstream closes is seen to behind."""
+        await self.apply(sid, Action.ABORT, _FINALS[Action.ABORT])
+        self._tasks.spawn(self._confirmed(sid))
 
     async def apply(self, sid: str, action: Action, final: bytes) -> Controlled:
         """Do it, in Redis and on this node; raise `NotFound` or `Gone`."""
@@ -135,13 +141,14 @@ class Steering:
         # One that is gone just now its producer may be about to restore: the tombstone prevents that.
         with suppress(Gone):
             await self.control(sid, Action.ABORT)
-        await self._wipe(sid)
+        await self.wipe(sid)
         if (follower := self._hub.followers.get(sid)) is not None:
             follower.tail.end(Ending.GONE)
             self._hub.close(sid)
         self._tasks.spawn(self._keep_wiped(sid))
 
-    async def _wipe(self, sid: str) -> None:
+    async def wipe(self, sid: str) -> None:
+        """Delete what Redis holds of a session, and let nobody write it again."""
         await self._store.wipe(sid, self._rules.linger + 5 * self._rules.lease)
 
     async def _keep_wiped(self, sid: str) -> None:
@@ -153,4 +160,4 @@ class Steering:
             with suppress(StoreUnavailable):
                 read = await self._store.peek(sid)
                 if read.meta is None or not read.meta.gone:
-                    await self._wipe(sid)
+                    await self.wipe(sid)

@@ -13,6 +13,8 @@ from server.session.viewer import Dialect, Encoding, Ending, Sink, Viewer
 
 AT_ONCE = 8
 SLICE_VIEWERS = 500
+SLICES = 16
+"""Slices that are kept until the next sweep; of a log that has ended none may come."""
 
 
 def _nobody() -> None:
@@ -125,15 +127,21 @@ class Tail:
         key = (id(encoding), start, stop)
         data = self._slices.get(key)
         if data is None:
+            if len(self._slices) >= SLICES:
+                self._slices.clear()
             data = self._slices[key] = encoding.slice(self.log, start, stop)
         return data
 
-    def join(self, dialect: Dialect, sink: Sink, timeout: float) -> Viewer:
-        """Add a viewer, which reads nothing until it is pushed."""
+    def encoding(self, dialect: Dialect) -> Encoding:
+        """Return the log's encoding in a dialect, the same for all who ask."""
         encoding = self._encodings.get(dialect)
         if encoding is None:
             encoding = self._encodings[dialect] = dialect.encoding(self.sid)
-        viewer = Viewer(self, encoding, sink, timeout)
+        return encoding
+
+    def join(self, dialect: Dialect, sink: Sink, timeout: float) -> Viewer:
+        """Add a viewer, which reads nothing until it is pushed."""
+        viewer = Viewer(self, self.encoding(dialect), sink, timeout)
         self.viewers[viewer] = None
         self._changed(self)
         return viewer
@@ -146,7 +154,7 @@ class Tail:
     def forms(self) -> Iterator[tuple[str, Viewer]]:
         """Yield each viewer and the name of its wire format."""
         names = {id(e): type(d).__name__.lower() for d, e in self._encodings.items()}
-        return ((names[id(viewer.encoding)], viewer) for viewer in self.viewers)
+        return ((names.get(id(viewer.encoding), "other"), viewer) for viewer in self.viewers)
 
     def replace(self, log: Log, reason: str) -> None:
         """Go on with another log: whoever stands where it has nothing drops all and reads it anew."""
@@ -154,8 +162,7 @@ class Tail:
         self._encodings_anew()
         for viewer in list(self.viewers):
             if not log.holds(Cursor(old.epoch_at(viewer.position), viewer.position)):
-                viewer.position = 0
-                viewer.notify("reset", reason=reason, epoch=log.epoch)
+                viewer.reset(reason, log.epoch)
         self.sweep()
 
     def _encodings_anew(self) -> None:

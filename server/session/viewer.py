@@ -14,6 +14,9 @@ from server.counts import COUNTS
 from server.session.log import Log
 
 PAGE_EVENTS = 512
+PAGE_BYTES = 64 * 1024
+FEW = 8
+"""Events that are written at once, whatever their size."""
 RETRY_MS = (1000, 3000)
 """Within these, at random, a client is told to come back: not all of a node's at once."""
 
@@ -29,7 +32,12 @@ class Ending(StrEnum):
 
 
 class Encoding(Protocol):
-    """One session's log in one wire format, encoded once and shared by its viewers."""
+    """One session's log in one wire format, encoded once and shared by its viewers.
+
+    `restarts` says whether a client of the format can be told to drop what it holds and begin anew.
+    """
+
+    restarts: bool
 
     def slice(self, log: Log, start: int, stop: int) -> bytes:
         """Return events `start + 1 … stop` as bytes."""
@@ -115,11 +123,20 @@ class Viewer:
             if sink.full:
                 self._catch_up()
                 return
-            stop = limit if limit - position <= PAGE_EVENTS else position + PAGE_EVENTS
+            stop = limit if limit - position <= FEW else self._page(position, limit)
             sink.write(tail.slice(self.encoding, position, stop))
             self.position = position = stop
         if tail.log.closed and position == tail.log.head:
             self.end(Ending.FINAL)
+
+    def _page(self, position: int, limit: int) -> int:
+        """Return where a page ends that begins behind `position`: so many events, or so many bytes."""
+        size, stop = 0, min(limit, position + PAGE_EVENTS)
+        for seq, line in enumerate(self.tail.log.lines[position:stop], position + 1):
+            size += len(line)
+            if size >= PAGE_BYTES:
+                return seq
+        return stop
 
     @property
     def ready(self) -> bool:
@@ -150,6 +167,14 @@ class Viewer:
         """Write a notice."""
         if not self.ended.done() and (data := self.encoding.notice(kind, facts)):
             self.sink.write(data)
+
+    def reset(self, reason: str, epoch: int) -> None:
+        """Begin anew; a client who holds something, in a format that cannot say so, is cut off."""
+        held, self.position = self.position, 0
+        if held or self.encoding.restarts:
+            self.notify("reset", reason=reason, epoch=epoch)
+        if held and not self.encoding.restarts:
+            self.end(Ending.LOST)
 
     def end(self, ending: Ending) -> None:
         """Deliver nothing more."""

@@ -1,5 +1,6 @@
 """The HTTP calls: start, look, attach, control, delete."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
@@ -15,6 +16,8 @@ from server.transport.sse import Form
 
 routes = web.RouteTableDef()
 PAGE = 50
+FORMATS: dict[str, Callable[[web.Request], Awaitable[web.StreamResponse]]] = {}
+"""What `?format=` of a session's events may be: each foreign dialect puts itself in."""
 
 
 def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
@@ -108,6 +111,10 @@ async def get_session(request: web.Request) -> web.Response:
 @routes.get("/v1/sessions/{sid}/events")
 async def attach(request: web.Request) -> web.StreamResponse:
     """Stream a session from the client's cursor on."""
+    if (name := request.query.get("format")) is not None:
+        if name not in FORMATS:
+            raise InvalidRequest(f"`format` is one of {', '.join(FORMATS)}.")
+        return await FORMATS[name](request)
     form = sse.form_of(request) or sse.SSE
     after = bodies.cursor_from(request)
     if form.bare and after is not None:
@@ -141,5 +148,9 @@ async def delete(request: web.Request) -> web.Response:
 async def models(request: web.Request) -> web.Response:
     """Say what may be asked for, in OpenAI's shape."""
     names = await request.app[CONTEXT].node.models.names()
-    data = [{"id": name, "object": "model", "owned_by": "tokenwire"} for name in names]
-    return answer({"object": "list", "data": data})
+    return answer({"object": "list", "data": [model_object(name) for name in names]})
+
+
+def model_object(name: str) -> dict[str, Any]:
+    """Return a model in OpenAI's shape; nobody knows when it was made."""
+    return {"id": name, "object": "model", "created": 0, "owned_by": "tokenwire"}

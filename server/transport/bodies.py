@@ -17,11 +17,12 @@ from server.errors import BadCursor, BadJson, InvalidRequest, NotFound, TooLarge
 from server.events import Cursor
 from server.session.state import Options
 from server.trail import SESSION
-from server.upstream import Request
+from server.upstream import Head, Request
 
 _SID = re.compile(r"[A-Za-z0-9_-]{22,64}", re.ASCII)
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 BODY_TIMEOUT = 30.0
+PUSH = "push"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,16 @@ def qualified_cursor(request: web.Request) -> tuple[str, Cursor] | None:
     return sid, Cursor.parse(cursor)
 
 
+def conversation_cursor(request: web.Request) -> tuple[str | None, Cursor | None]:
+    """Read a cursor with the session that it is of, if it says so: None twice for none."""
+    header = request.headers.get("Last-Event-ID")
+    text = header if header is not None else request.query.get("after", "")
+    sid, dot, cursor = text.rpartition(".")
+    if dot and not valid_sid(sid):
+        raise BadCursor()
+    return sid or None, cursor_of(cursor)
+
+
 async def json_body(request: web.Request) -> dict[str, Any]:
     """Read the body, bounded in size and time; raise `BadJson` or `TooLarge`."""
     try:
@@ -83,10 +94,16 @@ def json_object(raw: bytes | str) -> dict[str, Any]:
     return body
 
 
+def digest_of(body: dict[str, Any]) -> str:
+    """Return the name of a body, for idempotency."""
+    return hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
 def start_of(body: dict[str, Any], default_model: str) -> Start:
     """Read the body of a start; raise `InvalidRequest`."""
-    digest = hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    digest = digest_of(body)
     rest = dict(body)
+    pushed = _pushed(rest)
     try:
         options = msgspec.convert(rest.pop("session", {}), Options)
     except msgspec.ValidationError as error:
@@ -94,8 +111,20 @@ def start_of(body: dict[str, Any], default_model: str) -> Start:
     model = rest.pop("model", None) or default_model
     if not isinstance(model, str) or not 0 < len(model) <= 200:
         raise InvalidRequest("`model` must be a string, and given: this server has no default.")
-    messages = _messages(rest)
-    return Start(Request(model, messages, rest), options, digest)
+    asked = not pushed or "prompt" in rest or "messages" in rest
+    messages = _messages(rest) if asked else []
+    return Start(Request(model, messages, rest, pushed=pushed), options, digest)
+
+
+def _pushed(rest: dict[str, Any]) -> bool:
+    """Say whether the caller will be the upstream; then no model needs to be named."""
+    upstream = rest.pop("upstream", None)
+    if upstream not in (None, PUSH):
+        raise InvalidRequest(f"`upstream` can only be {PUSH}; else it follows from the model.")
+    pushed = upstream == PUSH or rest.get("model") == PUSH
+    if pushed:
+        rest.setdefault("model", PUSH)
+    return pushed
 
 
 def _messages(rest: dict[str, Any]) -> list[dict[str, Any]]:
@@ -112,16 +141,32 @@ def _messages(rest: dict[str, Any]) -> list[dict[str, Any]]:
     return list(messages)
 
 
+def head_of(request: web.Request) -> Head:
+    """Read the head of a pushed body; one without a type is text, as `curl -T-` sends it."""
+    number, last = request.headers.get("Producer-Seq"), request.query.get("final")
+    if number is not None and not (number.isascii() and number.isdigit() and len(number) < 16):
+        raise InvalidRequest("`Producer-Seq` is a number.")
+    if last not in (None, "done"):
+        raise InvalidRequest("`final` can only be done.")
+    kind = request.headers.get("Content-Type", "text/plain")
+    return Head(kind, None if number is None else int(number), last is not None)
+
+
 def new_sid() -> str:
     """Mint an id that nobody can guess: 192 bits."""
     return secrets.token_urlsafe(24)
 
 
-def sid_of(key: str, secret: bytes) -> str:
-    """Derive the id that an idempotency key stands for, the same on every node."""
+def sid_of(key: str, secret: bytes, scope: str = "") -> str:
+    """Derive the id that an idempotency key stands for, the same on every node.
+
+    A key means something else in each `scope`: a dialect's, say.
+    """
     if not _KEY.fullmatch(key):
         raise InvalidRequest("An Idempotency-Key has 1 to 255 printable characters.")
-    mac = hmac.digest(secret, key.encode(), "sha256")
+    # No key holds a NUL, so scopes cannot meet.
+    name = f"{scope}\0{key}" if scope else key
+    mac = hmac.digest(secret, name.encode(), "sha256")
     return base64.urlsafe_b64encode(mac[:24]).decode()
 
 

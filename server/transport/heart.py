@@ -8,8 +8,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
-from server.session.viewer import Viewer
-
 SLICE = 500
 """Signs of life given in one go."""
 
@@ -24,14 +22,14 @@ class Heart:
 
     def __init__(self, period: float) -> None:
         self._period = period
-        self._beats: dict[Viewer, _Beat] = {}
+        self._beats: dict[object, _Beat] = {}
         self._task = asyncio.create_task(self._run(), name="heart")
 
-    def join(self, viewer: Viewer, beat: Callable[[], None]) -> None:
+    def join(self, viewer: object, beat: Callable[[], None]) -> None:
         """Call `beat` every period, until the viewer leaves."""
         self._beats[viewer] = _Beat(asyncio.get_running_loop().time() + self._period, beat)
 
-    def leave(self, viewer: Viewer) -> None:
+    def leave(self, viewer: object) -> None:
         """Forget a viewer."""
         self._beats.pop(viewer, None)
 

@@ -12,6 +12,8 @@ from aiohttp import web
 
 SEND_BUFFER = 128 * 1024
 USER_TIMEOUT_MS = 12_000
+KEEP_IDLE, KEEP_INTERVAL = 8, 2
+"""Seconds: a quiet stream has nothing unacknowledged, so its client is asked whether it is there."""
 
 
 class RawSink:
@@ -69,4 +71,7 @@ def tune(request: web.Request) -> None:
         return
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEP_IDLE)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEP_INTERVAL)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from aiohttp import web
 from aiohttp.http import HttpVersion11
@@ -16,6 +17,7 @@ from server.session.viewer import RETRY_MS, Dialect, Ending, Viewer
 from server.transport.context import CONTEXT
 from server.transport.sink import ChunkSink, RawSink, tune
 from server.wire import native
+from server.wire.raw import Raw
 from server.wire.text import Text
 
 _NEVER = 1e9
@@ -53,6 +55,7 @@ ONE_SHOT = Form(
 _PING = b'{"type":"ping"}\n'
 NDJSON = Form(native.Ndjson, "application/x-ndjson", _PING, _PING)
 TEXT = Form(lambda _: Text(), "text/plain; charset=utf-8", bare=True)
+RAW = Form(lambda _: Raw(), "application/octet-stream", bare=True)
 FORMS = {"sse": SSE, "ndjson": NDJSON, "text": TEXT}
 _ACCEPTED = {"text/event-stream": SSE, "application/x-ndjson": NDJSON, "text/plain": TEXT}
 
@@ -81,20 +84,15 @@ async def deliver(
 ) -> web.StreamResponse:
     """Stream a session from `seat` on until its end, or until the client leaves."""
     merged = merged_of(request)
-    tune(request)
-    response = EventSourceResponse(
-        sep="\n", allow_all_methods=True, ping_interval=_NEVER, send_timeout=None
-    )
-    response.headers.update(_HEADERS | {"Content-Type": form.content_type} | (headers or {}))
-    await response.prepare(request)
-    response.stop_streaming()  # the keep-alive is ours: the library's would end in a blank line
-    request.writer.send_headers()
-    chunked = request.version >= HttpVersion11
-    sink = ChunkSink(request) if chunked else RawSink(request)
+    response, sink = await opened(request, {"Content-Type": form.content_type} | (headers or {}))
     node = request.app[CONTEXT].node
-    viewer = node.join(seat, form.dialect(merged), sink, retry=random.randint(*RETRY_MS))
+    facts: dict[str, Any] = {"retry": random.randint(*RETRY_MS)}
+    if form is ONE_SHOT:
+        # Who drops before the first event must not start a second generation.
+        facts["cursor"] = f"{seat.tail.sid}.{seat.cursor}"
+    viewer = node.join(seat, form.dialect(merged), sink, **facts)
     heart, leave = request.app[CONTEXT].heart, viewer.move
-    heart.join(viewer, partial(_beat, request, viewer, form))
+    heart.join(viewer, partial(beat, request, viewer, form.keep_alive, form.degraded))
     node.leavers.add(leave)
     try:
         ending = await viewer.ended
@@ -106,7 +104,22 @@ async def deliver(
     return response
 
 
-def _beat(request: web.Request, viewer: Viewer, form: Form) -> None:
+async def opened(request: web.Request, headers: dict[str, str]) -> tuple[web.StreamResponse, RawSink]:
+    """Send the headers of a stream; return its response, and the sink for its body."""
+    tune(request)
+    response = EventSourceResponse(
+        sep="\n", allow_all_methods=True, ping_interval=_NEVER, send_timeout=None
+    )
+    response.headers.update(_HEADERS | headers)
+    await response.prepare(request)
+    response.stop_streaming()  # the keep-alive is ours: the library's would end in a blank line
+    request.writer.send_headers()
+    chunked = request.version >= HttpVersion11
+    return response, ChunkSink(request) if chunked else RawSink(request)
+
+
+def beat(request: web.Request, viewer: Viewer, keep_alive: bytes, degraded: bytes) -> None:
+    """Give a quiet stream a sign of life, or end it: its client or Redis has been gone too long."""
     context = request.app[CONTEXT]
     down = context.node.down_for(viewer.tail.sid)
     if request.transport is None:
@@ -114,7 +127,7 @@ def _beat(request: web.Request, viewer: Viewer, form: Form) -> None:
     elif down > context.grace:
         viewer.end(Ending.MOVING)
     else:
-        viewer.sink.write(form.degraded if down else form.keep_alive)
+        viewer.sink.write(degraded if down else keep_alive)
 
 
 async def _finish(

@@ -14,13 +14,7 @@ import orjson
 from aiohttp import WSMsgType, web
 
 from server.counts import COUNTS
-from server.errors import (
-    BadJson,
-    InvalidRequest,
-    NotFound,
-    TokenwireError,
-    UnknownType,
-)
+from server.errors import BadJson, InvalidRequest, NotFound, TokenwireError, UnknownType
 from server.events import Cursor
 from server.session.node import Seat
 from server.session.state import Action
@@ -30,12 +24,13 @@ from server.transport import bodies
 from server.transport.api import routes, sid_from
 from server.transport.context import CONTEXT
 from server.transport.sink import RawSink, tune
+from server.transport.sse import merged_of
 from server.wire.native import WebSocket, text_frame
 
 log = logging.getLogger(__name__)
 
 HEARTBEAT = 15.0
-_CLOSE = {
+CLOSE = {
     Ending.FINAL: 1000,
     Ending.GONE: 4410,
     Ending.MOVING: 1012,
@@ -51,7 +46,8 @@ class Socket:
     """
 
     def __init__(self, request: web.Request, ws: web.WebSocketResponse) -> None:
-        self._node = request.app[CONTEXT].node
+        self._context = request.app[CONTEXT]
+        self._node = self._context.node
         self._ws = ws
         self._sink = RawSink(request)
         self._viewers: dict[str, Viewer] = {}
@@ -67,19 +63,21 @@ class Socket:
             "abort": self._abort,
         }
 
-    async def serve(self, only: Seat | None) -> None:
+    async def serve(self, only: Seat | None, merged: bool) -> None:
         """Answer messages until the client closes, or there is nothing more to say."""
         if only is not None:
-            self._join(only, merged=False, alone=True)
+            self._join(only, merged, alone=True)
         reading = asyncio.create_task(self._read())
         leave = self._move
         self._node.leavers.add(leave)
+        self._context.heart.join(self, self._beat)
         try:
             await asyncio.wait((reading, self._over), return_when=asyncio.FIRST_COMPLETED)
             async with self._answering:  # who asked for the end is still told so
                 reading.cancel()
         finally:
             self._node.leavers.discard(leave)
+            self._context.heart.leave(self)
             # The reader goes first: closing while it waits would skip the closing handshake.
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
@@ -89,7 +87,7 @@ class Socket:
                 viewer.leave()
         if self._over.done():
             ending = self._over.result()
-            await self._ws.close(code=_CLOSE[ending], message=ending.encode())
+            await self._ws.close(code=CLOSE[ending], message=ending.encode())
 
     async def _read(self) -> None:
         async for message in self._ws:
@@ -163,6 +161,10 @@ class Socket:
         if not self._over.done():
             self._over.set_result(Ending.MOVING)
 
+    def _beat(self) -> None:
+        if self._node.down_for() > self._context.grace:
+            self._move()
+
     def _drop(self, sid: str) -> None:
         if (viewer := self._viewers.pop(sid, None)) is not None:
             viewer.leave()
@@ -218,6 +220,7 @@ class Socket:
 
 
 async def _serve(request: web.Request, seat: Seat | None) -> web.WebSocketResponse:
+    merged = merged_of(request)
     ws = web.WebSocketResponse(
         compress=False,
         heartbeat=HEARTBEAT,
@@ -226,7 +229,7 @@ async def _serve(request: web.Request, seat: Seat | None) -> web.WebSocketRespon
     tune(request)
     await ws.prepare(request)
     with suppress(ConnectionError):
-        await Socket(request, ws).serve(seat)
+        await Socket(request, ws).serve(seat, merged)
     return ws
 
 

@@ -99,12 +99,24 @@ class ChunkReader:
             if data == b"[DONE]":
                 self._ended = True
                 return True
-            self._take(_parsed(data, failed=name == "error"))
+            self._take(_parsed(data, name == "error"))
         return False
 
-    def finish(self) -> Done:
-        """Return the end; raise `UpstreamTruncated` if the body ended and no chunk said why."""
-        if self._finish_reason is None and not self._ended:
+    def end(self) -> None:
+        """Learn that the end was told."""
+        self._ended = True
+
+    def fail(self, data: bytes) -> None:
+        """Raise what an error message says."""
+        _parsed(data, failed=True)
+
+    def take_value(self, chunk: dict[str, Any]) -> None:
+        """Push the events of a chunk that is parsed already."""
+        self._take(_checked(_converted(chunk)))
+
+    def finish(self, whole: bool = False) -> Done:
+        """Return the end; raise `UpstreamTruncated` if no chunk said why, unless the body was `whole`."""
+        if self._finish_reason is None and not (self._ended or whole):
             raise UpstreamTruncated()
         return Done(self._finish_reason or "stop", self._usage)
 
@@ -142,6 +154,17 @@ def _parsed(data: bytes, failed: bool = False) -> _Chunk:
     if chunk is None:
         # Outside of the handler: the decoder's error may quote the body.
         raise UpstreamInvalid()
+    return _checked(chunk, failed)
+
+
+def _converted(value: dict[str, Any]) -> _Chunk:
+    try:
+        return msgspec.convert(value, _Chunk)
+    except msgspec.ValidationError:
+        raise UpstreamInvalid() from None
+
+
+def _checked(chunk: _Chunk, failed: bool = False) -> _Chunk:
     if failed or chunk.error is not None or chunk.object == "error":
         raise _failure(chunk)
     return chunk

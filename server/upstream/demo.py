@@ -42,7 +42,7 @@ def demo(rate: float = 30.0) -> Source:
         options = _options(request, rate)
         loop = asyncio.get_running_loop()
         start, count = loop.time(), 0
-        for place, event in enumerate(_script(request, options)):
+        for place, event in enumerate(_behind(request.continued, _script(request, options))):
             # By the clock of the whole stream, so that what one sleep is late the next makes up for.
             late = start + place / options.rate - loop.time() if options.rate else -1.0
             if late >= _LEAST_SLEEP or place % 256 == 255:
@@ -94,6 +94,16 @@ def _script(request: Request, options: _Options) -> Iterator[Event]:
         yield from (ToolCall(0, arguments=part) for part in ('{"query"', ':"', "streams", '"}'))
     count = options.tokens if options.tokens is not None else 150
     yield from (Content(word) for word in itertools.islice(_words(request.prompt, dice), count))
+
+
+def _behind(continued: str, script: Iterator[Event]) -> Iterator[Event]:
+    """Yield what comes behind the text that there is already."""
+    said = 0
+    for event in script:
+        if said >= len(continued):
+            yield event
+        elif isinstance(event, Content):
+            said += len(event.content)
 
 
 def _words(prompt: str, dice: random.Random) -> Iterator[str]:

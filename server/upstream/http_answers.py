@@ -7,7 +7,7 @@ from email.utils import parsedate_to_datetime
 
 from server.errors import UpstreamFailed, UpstreamRateLimited, UpstreamRejected
 
-_OVERLOAD = frozenset({429, 503})
+_OVERLOAD = frozenset({429, 503, 529})
 
 
 def check_status(status: int, headers: Mapping[str, str]) -> None:

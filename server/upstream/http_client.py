@@ -8,7 +8,7 @@ import base64
 import ssl
 from collections import defaultdict
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from yarl import URL
 
@@ -79,6 +79,17 @@ class HttpClient:
             wire.abort()
         await asyncio.sleep(0)
 
+    def _keep(self, place: _Place, wire: Wire) -> None:
+        free = self._free[place]
+        free.append(wire)
+        wire.loop.call_later(KEPT, self._drop, free, wire, wire.since)
+
+    def _drop(self, free: list[Wire], wire: Wire, since: float) -> None:
+        """Close a connection that nobody has used since."""
+        if wire in free and wire.since == since:
+            free.remove(wire)
+            wire.abort()
+
     def _kept(self, place: _Place) -> Wire | None:
         free = self._free[place]
         while free:
@@ -86,7 +97,6 @@ class HttpClient:
             if wire.open and wire.loop.time() - wire.since < KEPT:
                 return wire
             wire.abort()
-            self._wires.discard(wire)
         return None
 
     async def _opened(self, place: _Place, until: float) -> Wire:
@@ -96,7 +106,7 @@ class HttpClient:
         try:
             async with asyncio.timeout_at(min(until, loop.time() + self._connect)):
                 _, wire = await loop.create_connection(
-                    lambda: Wire(loop, self._free[place].append), host, port, ssl=secure
+                    lambda: Wire(loop, partial(self._keep, place)), host, port, ssl=secure
                 )
         except (OSError, UnicodeError):
             # A timeout and a certificate that does not hold are among them.

@@ -30,6 +30,7 @@ class Frames:
     frame: Frame
     notice: Notice
     frames: list[bytes]
+    restarts: bool = True
 
     def slice(self, log: Lines, start: int, stop: int) -> bytes:
         """Return events `start + 1 … stop`."""
@@ -45,6 +46,7 @@ class MergedFrames:
 
     frame: Frame
     notice: Notice
+    restarts: bool = True
 
     def slice(self, log: Lines, start: int, stop: int) -> bytes:
         """Return events `start + 1 … stop`, merged."""

@@ -1,7 +1,7 @@
 """The native formats: SSE, NDJSON and WebSocket frames (pure).
 
 SSE is LF only; log events have an id and no name, notices a name and no id. The retry time travels in
-the `session` notice's block, behind a first comment.
+the `session` notice's block, behind a first comment; so does a cursor for who has none yet.
 """
 
 from collections.abc import Mapping
@@ -40,8 +40,10 @@ class Sse:
 
 def _sse_notice(kind: str, facts: Mapping[str, Any]) -> bytes:
     rest = dict(facts)
-    retry = rest.pop("retry", None)
+    retry, cursor = rest.pop("retry", None), rest.pop("cursor", None)
     lead = b": tokenwire\nretry: %d\n" % retry if retry is not None else b""
+    if cursor is not None:
+        lead += b"id: %b\n" % cursor.encode()
     return b"%bevent: %b\ndata: %b\n\n" % (lead, kind.encode(), orjson.dumps(rest))
 
 

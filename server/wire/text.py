@@ -1,4 +1,4 @@
-"""The answer's text alone, as a plain body (pure)."""
+"""The answer's text alone, as a plain body; or nothing (pure)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,20 @@ class Text:
 
     def encoding(self, sid: str) -> Frames:
         """Return the encoding for a log."""
-        return Frames(_frame, _no_notice, [])
+        return Frames(_frame, _no_notice, [], restarts=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """Nothing at all, for who waits for the end and then reads the log."""
+
+    def encoding(self, sid: str) -> Frames:
+        """Return the encoding for a log."""
+        return Frames(_nothing, _no_notice, [])
+
+
+def _nothing(_epoch: int, _seq: int, _line: bytes) -> bytes:
+    return b""
 
 
 def _frame(_epoch: int, _seq: int, line: bytes) -> bytes:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tests.chaos.faults import FAULTS
 from tests.chaos.mutant import MUTANTS
+from tests.chaos.mutants import caught
 from tests.chaos.run import run
 
 
@@ -26,7 +27,10 @@ def main() -> int:
     parser.add_argument("--faults", default=",".join(FAULTS), help="names; none for none")
     parser.add_argument("--pause", type=float, default=1.5, help="most seconds between two faults")
     parser.add_argument("--mutant", default="", choices=["", *MUTANTS], help="a server broken on purpose")
+    parser.add_argument("--mutants", action="store_true", help="each of them, which must be caught")
     args = parser.parse_args()
+    if args.mutants:
+        return _mutants()
     faults = {name: FAULTS[name] for name in args.faults.split(",") if name and name != "none"}
     code = 0
     for seed in map(int, args.seed.split(",")):
@@ -40,6 +44,15 @@ def main() -> int:
             code = 1
         else:
             shutil.rmtree(folder)
+    return code
+
+
+def _mutants() -> int:
+    code = 0
+    for name in MUTANTS:
+        found = sorted({violation.rule for violation in caught(name).verdict.violations})
+        print(f"{name}: {', '.join(found) if found else 'NOT CAUGHT'}", flush=True)
+        code = code if found else 1
     return code
 
 

@@ -93,13 +93,17 @@ async def _one(
     return "ended", last
 
 
-async def _start(world: World, http: aiohttp.ClientSession) -> str | None:
+async def _start(world: World, http: aiohttp.ClientSession) -> tuple[str | None, bool]:
+    """Start a session; return its id, and whether an heir may go on with it."""
     dice = world.dice
     seed, tokens = world.mint("seed"), dice.choice((20, 60, 120))
     body = {"prompt": "x", "seed": seed, "tokens": tokens, "rate": dice.choice((40, 100, 400))}
     if dice.random() < 0.15:
         body |= {"script": dice.choice(SCRIPTS)}
-    key = world.mint("key") if dice.random() < 0.25 else None
+    heir = dice.random() < 0.25
+    if heir:
+        body |= {"model": dice.choice(("goes-on", "begins-anew")), "script": "whole"}
+    key = world.mint("key") if not heir and dice.random() < 0.25 else None
     headers = {"Idempotency-Key": key} if key else {}
     sids = set()
     for answer in await asyncio.gather(
@@ -109,7 +113,7 @@ async def _start(world: World, http: aiohttp.ClientSession) -> str | None:
             sids.add(answer["id"])
     for sid in sids:
         world.record("started", sid=sid, seed=seed, tokens=tokens, key=key)
-    return min(sids, default=None)
+    return min(sids, default=None), heir
 
 
 async def _post(http: aiohttp.ClientSession, url: str, body: Any, headers: Any) -> dict[str, Any] | None:
@@ -121,13 +125,15 @@ async def _post(http: aiohttp.ClientSession, url: str, body: Any, headers: Any) 
 
 
 async def _session(world: World, http: aiohttp.ClientSession) -> None:
-    sid = await _start(world, http)
+    sid, heir = await _start(world, http)
     if sid is None:
         await asyncio.sleep(0.1)
         return
     readers = [read_on(world, http, sid, world.mint("client"), None) for _ in range(2)]
     dice = world.dice.random()
-    if dice < 0.35:
+    if heir:
+        pass  # an upstream of a node that is frozen is not the one that its abort closes
+    elif dice < 0.35:
         readers.append(steer_in_band(world, http, sid, read_on))
     elif dice < 0.6:
         readers.append(steer_by_http(world, http, sid))

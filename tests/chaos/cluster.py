@@ -4,17 +4,18 @@ import asyncio
 import json
 import random
 import signal
-import socket
 import sys
 import time
 import urllib.request
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from server.session.log import Entry
 from tests.chaos.proxy import Proxy
 from tests.chaos.reading import canonical
-from tests.processes import ROOT, spawn_upstream
+from tests.processes import ROOT, free_port, spawn_upstream
 from tests.redis_server import RedisServer, binaries
 
 FLAGS = {
@@ -22,24 +23,29 @@ FLAGS = {
     "log-level": "error",
 }  # fmt: skip
 
-
-def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+MODELS = """
+[models.goes-on]
+base_url = "{upstream}/v1"
+takeover = "continue"
+[models.begins-anew]
+base_url = "{upstream}/v1"
+takeover = "restart"
+"""
 
 
 class NodeProcess:
     """A node on a port of its own, which it keeps when it is started again."""
 
-    def __init__(self, redis: str, upstream: str, mutant: str) -> None:
+    def __init__(
+        self, redis: str, upstream: str, config: Path, mutant: str, more: dict[str, Any]
+    ) -> None:
         self.port = free_port()
         self.process: asyncio.subprocess.Process | None = None
         module = ["-m", "tests.chaos.mutant", mutant] if mutant else ["run.py"]
-        flags = [f"--{name}={value}" for name, value in FLAGS.items()]
+        flags = [f"--{name}={value}" for name, value in (FLAGS | more).items()]
         self._command = [
             sys.executable, *module, f"--port={self.port}", f"--redis={redis}",
-            f"--upstream={upstream}/v1", "--model=m", *flags,
+            f"--upstream={upstream}/v1", "--model=m", f"--config={config}", *flags,
         ]  # fmt: skip
 
     async def start(self) -> None:
@@ -60,6 +66,11 @@ class NodeProcess:
         assert self.process is not None
         await self.process.wait()
 
+    def memory(self) -> int:
+        """Return the bytes that it holds."""
+        assert self.process is not None
+        return psutil.Process(self.process.pid).memory_info().rss
+
     def descriptors(self) -> int:
         """Return how many files it has open."""
         assert self.process is not None
@@ -67,18 +78,28 @@ class NodeProcess:
 
 
 class Cluster:
-    """Redis without persistence, three nodes, the last of them behind a proxy, and a model server."""
+    """Redis without persistence, three nodes, the last of them behind a proxy, and a model server.
 
-    def __init__(self, folder: Path, seed: int, mutant: str = "") -> None:
+    `mortal` are the nodes that may be killed or frozen.
+    """
+
+    def __init__(self, folder: Path, seed: int, mutant: str = "", **flags: Any) -> None:
         self.folder = folder
         self.dice = random.Random(seed)
         self.redis = RedisServer(binaries()[0], folder, "--enable-debug-command", "local")
         self.proxy = Proxy(str(self.redis.socket))
         self.nodes: list[NodeProcess] = []
+        self.mortal = self.nodes
         self.lost_acked = 0
         self._mutant = mutant
+        self._flags = flags
+        self._kept: set[str] = set()
         self._upstream: asyncio.subprocess.Process | None = None
         self._upstream_url = ""
+        self.begin(folder)
+
+    def begin(self, folder: Path) -> None:
+        """Record in that folder from here on."""
         self._file = (folder / "driver.jsonl").open("w", buffering=1)
 
     def record(self, kind: str, **fields: Any) -> None:
@@ -89,8 +110,10 @@ class Cluster:
         """Start everything."""
         self._upstream, self._upstream_url = await spawn_upstream()
         await self.proxy.start()
+        config = self.folder / "tokenwire.toml"
+        config.write_text(MODELS.format(upstream=self._upstream_url))
         for redis in (self.redis.url, self.redis.url, self.proxy.url):
-            node = NodeProcess(redis, self._upstream_url, self._mutant)
+            node = NodeProcess(redis, self._upstream_url, config, self._mutant, self._flags)
             self.nodes.append(node)
             await node.start()
 
@@ -120,6 +143,18 @@ class Cluster:
         client.close()
         self.record("resources", when=when, what="channels", count=channels)
         self.record("resources", when=when, what="keys without an end", count=forever)
+
+    def keep_logs(self) -> None:
+        """Record each whole log that is closed: Redis is about to lose it, perhaps for good."""
+        client = self.redis.client()
+        for key in client.scan_iter("tw:*:l", count=1000):
+            sid = key.decode()[4:-3]
+            rows = client.xrange(key)
+            entries = [_row(id, fields) for id, fields in rows]
+            if sid not in self._kept and entries and entries[-1][4] and entries[-1][2] == len(entries):
+                self._kept.add(sid)
+                self.record("log", sid=sid, entries=entries)
+        client.close()
 
     def read_back(self, sids: list[str]) -> None:
         """Record the log of each session as Redis holds it, and what the model server knows."""

@@ -7,13 +7,13 @@ from contextlib import suppress
 
 import redis
 
-from tests.chaos.cluster import Cluster, NodeProcess
+from tests.chaos.cluster import FLAGS, Cluster, NodeProcess
 
 Fault = Callable[[Cluster], Awaitable[None]]
 
 
 def _node(cluster: Cluster) -> NodeProcess:
-    return cluster.dice.choice(cluster.nodes)
+    return cluster.dice.choice(cluster.mortal)
 
 
 async def kill_node(cluster: Cluster) -> None:
@@ -43,10 +43,18 @@ async def freeze_node(cluster: Cluster) -> None:
 
 async def kill_redis(cluster: Cluster) -> None:
     """SIGKILL a Redis that keeps nothing on disk, and start it again, empty."""
+    cluster.keep_logs()
     cluster.lost_acked += _acknowledged(cluster)
     cluster.redis.kill()
     await asyncio.sleep(cluster.dice.uniform(0.0, 0.5))
     await asyncio.to_thread(cluster.redis.start)
+
+
+async def flush_redis(cluster: Cluster) -> None:
+    """Empty Redis."""
+    cluster.keep_logs()
+    cluster.lost_acked += _acknowledged(cluster)
+    await commanded("FLUSHALL")(cluster)
 
 
 def _acknowledged(cluster: Cluster) -> int:
@@ -101,10 +109,14 @@ def commanded(*commands: str) -> Fault:
 
 
 def _guarded(client: redis.Redis) -> list[bytes]:
-    """Return the logs that a producer still guards: a failover loses what was written of late."""
-    now = client.time()[0] * 1000
+    """Return the logs that a producer still guards: a failover loses what was written of late.
+
+    One that has just been killed guards nothing, so a lease must be fresh.
+    """
+    seconds, micros = client.time()
+    fresh = seconds * 1000 + micros / 1000 + FLAGS["lease"] * 600
     logs = client.scan_iter("tw:*:l", count=1000)
-    return [key for key in logs if int(client.hget(key[:-1] + b"m", "lease") or 0) > now]
+    return [key for key in logs if int(client.hget(key[:-1] + b"m", "lease") or 0) > fresh]
 
 
 async def cut_tails(cluster: Cluster) -> None:
@@ -153,7 +165,7 @@ HARMLESS: dict[str, Fault] = {
 
 LOSSES: dict[str, Fault] = {
     "kill Redis": kill_redis,
-    "flush Redis": commanded("FLUSHALL"),
+    "flush Redis": flush_redis,
     "cut tails": cut_tails,
     "make holes": make_holes,
 }

@@ -11,7 +11,7 @@ A record is a dict with `at` (monotonic seconds, one clock for all processes of 
 | `closed` | `client`, `conn`, `sid`, `how` (final, gone, broken, …) |
 | `asked`, `answered` | `call`, `sid`, `action`; `conn` for an in-band one, else None; `answer` |
 | `upstream` | `seed`, `sent` (tokens), `closed_at`, `closed_by_peer` |
-| `log` | `sid`, `entries` (list of [epoch, first, ordinal, lines, final]); None when it is gone |
+| `log` | `sid`, `entries` (list of [epoch, first, ordinal, lines, final]); None: gone by then |
 | `fault` | `name` |
 | `resources` | `when` (before, after), `what`, `count` |
 """
@@ -34,6 +34,7 @@ class Session:
     seed: str = ""
     tokens: int = 0
     key: str | None = None
+    started_at: float = 0.0
     log: list[Any] | None = None
     read_back: bool = False
     clients: defaultdict[str, list[Record]] = field(default_factory=lambda: defaultdict(list))
@@ -89,8 +90,8 @@ def arrange(records: Iterable[Record]) -> History:
             history.resources.append(record)
         elif kind == "upstream":
             upstreams[record["seed"]].append(record)
-        else:
-            sid = record["sid"]
+        elif (sid := record["sid"]) in history.sessions or kind == "started":
+            # Of others no client was told the name.
             _add(history.sessions.setdefault(sid, Session(sid)), record)
     for session in history.sessions.values():
         session.upstreams = upstreams.get(session.seed, [])
@@ -101,8 +102,10 @@ def _add(session: Session, record: Record) -> None:
     kind = record["kind"]
     if kind == "started":
         session.seed, session.tokens, session.key = record["seed"], record["tokens"], record["key"]
+        session.started_at = record["at"]
     elif kind == "log":
-        session.log, session.read_back = record["entries"], True
+        # What was read before Redis lost all at once is better than nothing.
+        session.log, session.read_back = record["entries"] or session.log, True
     elif kind == "asked":
         session.asked[record["call"]] = record
     elif kind == "answered":

@@ -5,11 +5,15 @@ from contextlib import suppress
 
 
 class Proxy:
-    """Passes bytes on to a unix socket; `held` keeps them, `delay` (seconds) slows each piece."""
+    """Passes bytes on to a unix socket; `held` keeps them, `delay` (seconds) slows each piece.
+
+    While it is `deaf`, answers get lost.
+    """
 
     def __init__(self, target: str) -> None:
         self.port = 0
         self.delay = 0.0
+        self.deaf = False
         self._target = target
         self._open = asyncio.Event()
         self._open.set()
@@ -48,15 +52,19 @@ class Proxy:
             writer.transport.abort()
             return
         self._writers |= {writer, here}
-        await asyncio.gather(self._pass(reader, here), self._pass(there, writer))
+        await asyncio.gather(self._pass(reader, here), self._pass(there, writer, answers=True))
         self._writers -= {writer, here}
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pass(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answers: bool = False
+    ) -> None:
         with suppress(OSError):
             while data := await reader.read(65536):
                 if self.delay:
                     await asyncio.sleep(self.delay)
                 await self._open.wait()
+                if answers and self.deaf:
+                    continue
                 writer.write(data)
                 await writer.drain()
         writer.close()

@@ -82,24 +82,40 @@ async def run(
     at_once: int = 12,
     pause: tuple[float, float] = (0.3, 1.5),
     mutant: str = "",
+    settle: float = SETTLE,
 ) -> Outcome:
     """Run, and judge from what was recorded in `folder`."""
     cluster = Cluster(folder, seed, mutant)
     try:
         await cluster.start()
-        cluster.measure("before", MORE_FILES)
-        ports = ",".join(str(node.port) for node in cluster.nodes)
-        clients = [
-            asyncio.create_task(_client(folder, f"c{n}", ports, seed, seconds, at_once))
-            for n in range(CLIENTS)
-        ]
-        done = await _harm(cluster, faults, seconds, pause) if faults else Counter()
-        await asyncio.gather(*clients)
-        await asyncio.sleep(SETTLE)
-        cluster.measure("after")
-        sids = [record["sid"] for record in read(folder) if record["kind"] == "started"]
-        cluster.read_back(sids)
+        return await stretch(cluster, folder, seed, seconds, faults, at_once, pause, settle)
     finally:
         await cluster.stop()
+
+
+async def stretch(
+    cluster: Cluster,
+    folder: Path,
+    seed: int,
+    seconds: float,
+    faults: Mapping[str, Fault],
+    at_once: int,
+    pause: tuple[float, float],
+    settle: float = SETTLE,
+) -> Outcome:
+    """Do harm to a running cluster for a while, let it come to rest, and judge."""
+    cluster.measure("before", MORE_FILES)
+    ports = ",".join(str(node.port) for node in cluster.nodes)
+    clients = [
+        asyncio.create_task(_client(folder, f"c{n}", ports, seed, seconds, at_once))
+        for n in range(CLIENTS)
+    ]
+    done = await _harm(cluster, faults, seconds, pause) if faults else Counter()
+    await asyncio.gather(*clients)
+    await asyncio.sleep(settle)
+    if settle >= SETTLE:
+        cluster.measure("after")
+    sids = [record["sid"] for record in read(folder) if record["kind"] == "started"]
+    cluster.read_back(sids)
     history = arrange(read(folder))
     return Outcome(judge(history), history, done, cluster.lost_acked)

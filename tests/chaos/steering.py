@@ -16,6 +16,10 @@ TRIES = 40
 async def steer_by_http(world: Any, http: aiohttp.ClientSession, sid: str) -> None:
     """Pause, resume, perhaps abort, each through any node."""
     dice = world.dice
+    if dice.random() < 0.3:
+        await asyncio.sleep(dice.uniform(0.0, 0.3))
+        await _ask(world, http, sid, "abort")
+        return
     for _ in range(dice.choice((1, 2))):
         await asyncio.sleep(dice.uniform(0.05, 1.0))
         await _ask(world, http, sid, "pause")

@@ -130,6 +130,11 @@ def another_client_another_text(records):
     pick(records, "event", 2, client="a")["line"] = content(5)
 
 
+def another_epoch(log):
+    for entry in log[4:]:
+        entry[0] = E + 5
+
+
 def second_session_of_a_key(records):
     records.append(rec(1, "started", sid="T", seed="t", tokens=1, key="k"))
 
@@ -156,6 +161,7 @@ MUTANTS = {
     "an abort that closed nothing": (change("upstream", seed="x", to={"closed_at": None}), "I7b"),
     "an abort that closed late": (change("upstream", seed="x", to={"closed_at": 14.0}), "I7b"),
     "an epoch that falls": (change("event", 3, client="a", to={"id": f"{E - 1}-4"}), "I8"),
+    "an event that the log has not": (entries("S", another_epoch), "I8b"),
     "a lower fence in the log": (entries("S", lambda log: log[4].__setitem__(0, E - 1)), "I9"),
     "two sessions of one key": (second_session_of_a_key, "I10"),
     "two calls of the upstream for one key": (repeat("upstream", seed="s"), "I10"),

@@ -6,7 +6,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.redis_groups import free_port
+from tests.processes import free_port
 
 BINARY = shutil.which("nginx", path="/usr/sbin:/usr/bin") or shutil.which("nginx")
 CONFIG = Path(__file__).parents[2] / "deploy" / "nginx" / "tokenwire.conf"

@@ -14,7 +14,7 @@ from server.counts import COUNTS
 from server.ops import metrics
 from server.session.state import Action
 from tests.clients import Socket, collect, sse, start
-from tests.redis_groups import free_port
+from tests.processes import free_port
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import redis
 
-from tests.redis_groups import free_port, until
+from tests.processes import free_port
+from tests.redis_groups import until
 
 DEBIAN = shutil.which("redis-server")
 """The bundled Valkey is built without TLS; Debian's Redis has it."""

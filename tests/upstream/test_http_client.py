@@ -409,6 +409,20 @@ async def test_a_connection_kept_for_too_long_is_not_used_again(client, serve, m
     assert len(server.callers) == 2
 
 
+async def test_a_connection_that_nobody_uses_is_closed(client, serve, monkeypatch):
+    monkeypatch.setattr(http_client, "KEPT", 0.05)
+    closed = asyncio.Event()
+
+    async def script(caller):
+        await caller.request()
+        await caller.send(PLAIN)
+        await caller.left()
+        closed.set()
+
+    assert await fetch(client, await serve(script)) == (200, b"hello")
+    await asyncio.wait_for(closed.wait(), PATIENCE)
+
+
 async def test_a_kept_connection_that_was_closed_is_replaced_at_once(client, serve):
     server = await serve(answers(PLAIN, close=True))
     assert [await fetch(client, server) for _ in range(3)] == [(200, b"hello")] * 3

@@ -1,0 +1,141 @@
+"""The same client for programs without an event loop: it runs one in a thread of its own."""
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from server.client.client import Client
+from server.client.items import Item
+from server.client.stream import Stream
+from server.events import Cursor, FinalEvent
+
+T = TypeVar("T")
+
+
+class _Loop:
+    """An event loop in a thread, which waits for nothing but calls."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="tokenwire", daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Wait for its result; whoever interrupts the wait cancels the work."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def close(self) -> None:
+        """End the thread."""
+        self.run(self._loop.shutdown_asyncgens())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+class SyncStream:
+    """An iterator over a session's items; pause, resume and abort may come from another thread."""
+
+    def __init__(self, loop: _Loop, stream: Stream) -> None:
+        self._run = loop.run
+        self._stream = stream
+
+    @property
+    def sid(self) -> str:
+        """The session's id."""
+        return self._stream.sid
+
+    @property
+    def after(self) -> Cursor | None:
+        """The id of the last event that was given."""
+        return self._stream.after
+
+    @property
+    def final(self) -> FinalEvent | None:
+        """How the session ended, once its last event was read."""
+        return self._stream.final
+
+    def __iter__(self) -> Iterator[Item]:
+        return self
+
+    def __next__(self) -> Item:
+        # Through a sentinel: a StopAsyncIteration would not get through a future.
+        item = self._run(_next(self._stream))
+        if item is None:
+            raise StopIteration
+        return item
+
+    def text(self) -> str:
+        """Read to the end and return the answer's text; raise `Unfinished` unless it is `done`."""
+        return self._run(self._stream.text())
+
+    def pause(self) -> dict[str, Any]:
+        """Pause the session."""
+        return self._run(self._stream.pause())
+
+    def resume(self) -> dict[str, Any]:
+        """Let the session go on."""
+        return self._run(self._stream.resume())
+
+    def abort(self) -> dict[str, Any]:
+        """End the session."""
+        return self._run(self._stream.abort())
+
+    def close(self) -> None:
+        """Stop reading; the session itself goes on."""
+        self._run(self._stream.aclose())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+async def _next(stream: Stream) -> Item | None:
+    return await anext(stream, None)
+
+
+class SyncClient:
+    """`Client`, with the same arguments, for programs without an event loop."""
+
+    def __init__(self, url: str, **settings: Any) -> None:
+        self._client = Client(url, **settings)
+        self._loop = _Loop()
+
+    def start(self, prompt: str | Sequence[Mapping[str, Any]], **parameters: Any) -> SyncStream:
+        """Start a session and return its stream, as `Client.start` does."""
+        return SyncStream(self._loop, self._loop.run(self._client.start(prompt, **parameters)))
+
+    def connect(self, sid: str, **how: Any) -> SyncStream:
+        """Return a stream of a session, as `Client.connect` does."""
+        return SyncStream(self._loop, self._client.connect(sid, **how))
+
+    def session(self, sid: str) -> dict[str, Any]:
+        """Return the session object."""
+        return self._loop.run(self._client.session(sid))
+
+    def delete(self, sid: str) -> None:
+        """Abort a session if it is live, and wipe its log."""
+        self._loop.run(self._client.delete(sid))
+
+    def close(self) -> None:
+        """Close all connections, and end the thread."""
+        self._loop.run(self._client.aclose())
+        self._loop.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self.close()

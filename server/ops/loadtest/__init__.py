@@ -1,0 +1,1 @@
+"""The load test: many real clients in several processes, and whether each got every token in order."""

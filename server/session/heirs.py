@@ -1,0 +1,92 @@
+"""What becomes of a session whose producer is gone: an end that says so, or an heir.
+
+Any node with a viewer, or any node's sweeper, finds out; one wins. An heir goes on from the text so far
+(`continue`) or begins anew (`restart`), as the model's route says; never for ever.
+"""
+
+import logging
+import secrets
+from collections.abc import Sequence
+from dataclasses import replace
+
+import msgspec
+
+from server.counts import COUNTS
+from server.errors import UnknownModel
+from server.events import Content, Error, Reasoning, decode, encode
+from server.session.answers import Flag, Meta
+from server.session.producers import Producers
+from server.session.state import Spec
+from server.session.store import Identity, Store
+from server.trail import SESSION
+from server.upstream import Models, Request, Takeover, Upstream
+
+log = logging.getLogger(__name__)
+
+HEIRS = 3
+"""Takeovers of one session: a request that ends each node it meets must not meet them all."""
+
+PRODUCER_LOST = encode(
+    Error(code="producer_lost", message="The node that ran this session is gone.", retryable=True)
+)
+
+
+class Heirs:
+    """Takes over for one node; `tombstone` is the seconds that a lost session is remembered."""
+
+    def __init__(
+        self, node: str, models: Models, store: Store, producers: Producers, tombstone: float
+    ) -> None:
+        self._node = node
+        self._models = models
+        self._store = store
+        self._producers = producers
+        self._tombstone = tombstone
+
+    async def succeed(self, sid: str) -> Flag:
+        """End a session whose lease has lapsed (OK), or go on with it here (HELD); CLOSED or GONE."""
+        SESSION.set(sid)
+        read = await self._store.peek(sid)
+        flag = await self._inherit(sid, read.meta) if read.meta and not read.meta.gone else None
+        if flag is None:
+            flag = await self._store.claim(sid, self._node, PRODUCER_LOST, self._tombstone)
+            COUNTS.takeovers["ended"] += flag is Flag.OK
+        log.info("takeover of a lapsed session: %s", flag)
+        return flag
+
+    async def _inherit(self, sid: str, meta: Meta) -> Flag | None:
+        """Become the heir if the session may have one; None if it has to end."""
+        spec = msgspec.json.decode(meta.spec, type=Spec)
+        going = await self._going(sid, spec)
+        if going is None:
+            return None
+        who = Identity(sid, f"{self._node}:{secrets.token_hex(4)}", spec, meta.digest)
+        anew = spec.takeover is Takeover.RESTART
+        flag, epoch = await self._producers.inherit(who, *going, anew=anew, heirs=HEIRS)
+        if flag is Flag.OK:
+            COUNTS.takeovers["inherited"] += 1
+            log.warning("session %s goes on here, epoch %d: %s", sid, epoch, spec.takeover)
+            return Flag.HELD
+        return None if flag in (Flag.SPENT, Flag.LOST) else flag
+
+    async def _going(self, sid: str, spec: Spec) -> tuple[Upstream, Request] | None:
+        """Return the upstream to go on with, and what to ask it."""
+        if spec.request is None or spec.takeover is Takeover.ERROR:
+            return None
+        try:
+            upstream, request = self._models.resolve(spec.request)
+        except UnknownModel:
+            return None
+        if spec.takeover is Takeover.RESTART:
+            return upstream, request
+        read = await self._store.read(sid)
+        text = so_far([line for entry in read.entries for line in entry.lines])
+        return None if text is None else (upstream, replace(request, continued=text))
+
+
+def so_far(lines: Sequence[bytes]) -> str | None:
+    """Return the text that an upstream can go on from; None if there is more than that to go on from."""
+    events = [decode(line) for line in lines]
+    text = "".join(event.content for event in events if isinstance(event, Content))
+    plain = all(isinstance(event, Content | Reasoning) for event in events)
+    return text if plain and bool(text) == bool(events) else None

@@ -1,0 +1,158 @@
+"""Sends a session in a foreign dialect (`server.wire.fold`) as server-sent events.
+
+Such a client knows no notices: it is never sent elsewhere in band, and what does not end as its dialect
+says it ends is broken off, so that no cut text reads as a whole one. While the status may still
+be told (`refuse`), the first event is awaited before the headers go out.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+
+from aiohttp import web
+
+from server.errors import Gone, StoreUnavailable
+from server.events import FinalEvent, decode_final
+from server.session.log import Log
+from server.session.node import Seat
+from server.session.tail import Tail
+from server.session.viewer import Dialect, Ending, Sink, Viewer
+from server.transport.context import CONTEXT
+from server.transport.sse import beat, opened
+from server.wire.fold import Folded
+from server.wire.native import DEGRADED, KEEP_ALIVE
+from server.wire.text import Silence
+
+PATIENCE = 40.0
+"""Seconds a status waits for the first event: longer than an upstream is asked again, and shorter than
+proxies wait for headers. After that the headers go out, and a failure is told in the stream."""
+
+Refuse = Callable[[FinalEvent], Exception | None]
+"""The error to answer with for a log that ends so before any other event; None: it is no failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How a session is to be sent: its dialect, and the response's headers.
+
+    `first` is sent before the log (`Folded.place`). With `refuse`, a failure before the first event is
+    raised. With `stays` the client, who could not come back, is not sent off when this node drains.
+    """
+
+    dialect: Dialect
+    headers: Mapping[str, str]
+    first: bytes = b""
+    refuse: Refuse | None = None
+    stays: bool = False
+
+
+class Threshold:
+    """The sink of a stream whose headers are not sent yet: keeps a first piece, then it is full."""
+
+    def __init__(self, first: bytes) -> None:
+        self.begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._kept = [first]
+        self._opened = asyncio.Event()
+
+    def write(self, data: bytes) -> None:
+        """Keep bytes."""
+        if data:
+            self._kept.append(data)
+            if not self.begun.done():
+                self.begun.set_result(None)
+
+    @property
+    def full(self) -> bool:
+        """Whether there is something to send."""
+        return self.begun.done()
+
+    async def drain(self) -> None:
+        """Wait until it was opened."""
+        await self._opened.wait()
+
+    def open(self, sink: Sink) -> None:
+        """Pass on what was kept."""
+        sink.write(b"".join(self._kept))
+        self._opened.set()
+
+
+async def folded(tail: Tail, dialect: Dialect) -> Folded:
+    """Return a log's encoding, folded as far as may be read: in slices, lest a long log stop the loop."""
+    while True:
+        encoding = tail.encoding(dialect)
+        assert isinstance(encoding, Folded)
+        if encoding.advance(tail.log, tail.limit):
+            return encoding
+        await asyncio.sleep(0)
+
+
+async def stream(request: web.Request, seat: Seat, answer: Answer) -> web.StreamResponse:
+    """Stream a session from `seat` on until its end, or until the client leaves."""
+    if seat.cursor.seq:
+        await folded(seat.tail, answer.dialect)
+    threshold = Threshold(answer.first)
+    with watching(request, seat, answer.dialect, threshold, stays=answer.stays) as viewer:
+        if answer.refuse is not None:
+            # The first event, the end, or as long as a status may wait.
+            first = (threshold.begun, viewer.ended)
+            await asyncio.wait(first, timeout=PATIENCE, return_when="FIRST_COMPLETED")
+            _check(viewer, answer.refuse)
+        response, sink = await opened(request, {"Content-Type": "text/event-stream", **answer.headers})
+        viewer.sink = sink
+        threshold.open(sink)
+        heart = request.app[CONTEXT].heart
+        heart.join(viewer, partial(beat, request, viewer, KEEP_ALIVE, DEGRADED))
+        ending = await viewer.ended
+    if ending is Ending.FINAL:
+        with suppress(ConnectionError):
+            await response.write_eof()
+    else:
+        sink.abort()
+    return response
+
+
+async def whole(request: web.Request, seat: Seat) -> Log:
+    """Wait for a session's end, as one who watches it; return its log.
+
+    Raise `Gone` or `StoreUnavailable` if there will be no end to see.
+    """
+    with watching(request, seat, Silence(), Threshold(b""), stays=True) as viewer:
+        _demand(await viewer.ended)
+        return viewer.tail.log
+
+
+def _demand(ending: Ending) -> None:
+    if ending is not Ending.FINAL:
+        raise Gone() if ending is Ending.GONE else StoreUnavailable()
+
+
+@contextmanager
+def watching(
+    request: web.Request, seat: Seat, dialect: Dialect, sink: Sink, *, stays: bool
+) -> Iterator[Viewer]:
+    """Join as a viewer that is minded: its client's and Redis' absence, and that this node drains."""
+    node, heart = request.app[CONTEXT].node, request.app[CONTEXT].heart
+    viewer = node.join(seat, dialect, sink)
+    leave = viewer.move
+    heart.join(viewer, partial(beat, request, viewer, b"", b""))
+    if not stays:
+        node.leavers.add(leave)
+    try:
+        yield viewer
+    finally:
+        node.leavers.discard(leave)
+        heart.leave(viewer)
+        viewer.leave()
+
+
+def _check(viewer: Viewer, refuse: Refuse) -> None:
+    """Raise what there is to say instead of a stream."""
+    log = viewer.tail.log
+    if log.closed and log.head == 1:
+        error = refuse(decode_final(log.lines[0]))
+        if error is not None:
+            raise error
+    elif viewer.ended.done():
+        _demand(viewer.ended.result())

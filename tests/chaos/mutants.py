@@ -1,0 +1,36 @@
+"""Runs each broken server until its fault shows: a suite that lets one pass proves nothing."""
+
+import asyncio
+import tempfile
+from pathlib import Path
+
+from tests.chaos.faults import FAULTS
+from tests.chaos.mutant import MUTANTS
+from tests.chaos.run import Outcome, run
+
+SECONDS = 12.0
+TRIES = 3
+
+SHOWN_BY = {
+    "deliver-before-the-log": ("kill Redis", "cut tails", "kill a node"),
+    "acknowledge-what-was-lost": ("cut network", "kill connections", "partition"),
+    "ignore-the-gate": (),
+    "hear-no-bell": (),
+    "forget-the-end": (),
+    "reuse-an-epoch": ("freeze a node", "cut tails"),
+}
+"""The faults without which a mutant is like the server that it was made from."""
+
+
+def caught(name: str) -> Outcome:
+    """Return the outcome of the first run that finds fault with a mutant, or of the last."""
+    for seed in range(1, TRIES + 1):
+        faults = {fault: FAULTS[fault] for fault in SHOWN_BY[name]}
+        with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+            outcome = asyncio.run(run(Path(folder), seed, SECONDS, faults, mutant=name))
+        if outcome.verdict.violations:
+            break
+    return outcome
+
+
+assert SHOWN_BY.keys() == MUTANTS.keys()

@@ -1,0 +1,279 @@
+"""Nodes that die, stall, lose an answer, run out of files or of time (N1 and N4 to N9)."""
+
+import asyncio
+import os
+import resource
+import signal
+import time
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.clients import collect, seqs, sse, start, text_of
+from tests.fake_upstream import expected_text
+from tests.faults.looking import session, until
+from tests.faults.readers import Reader
+from tests.processes import demo_text
+
+STALL = 3.0
+FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
+HOUR = 3600
+
+
+async def test_rolling_all_nodes_under_load_loses_nothing(make_process, http):
+    flags = {"drain": 2, "lease": 2}
+    nodes = [await make_process(**flags) for _ in range(3)]
+    readers, over = [], asyncio.Event()
+
+    async def load(place):
+        while not over.is_set():
+            body = {"prompt": "r", "rate": 60, "tokens": 80}
+            async with http.post(nodes[place % 3].url("/v1/sessions"), json=body) as response:
+                if response.status == 503:  # it drains: another one
+                    place += 1
+                    continue
+                sid = (await response.json())["id"]
+            # Read on the next node, not on the session's own.
+            place = (place + 1) % 3
+            reader = Reader(sid, ("sse", "ws", "ndjson")[place])
+            readers.append((place, reader))
+            await reader.read(http, lambda at=place: nodes[at].url(""))
+
+    loads = [asyncio.create_task(load(place)) for place in range(9)]
+    for place in range(3):
+        # Somebody reads there who is far from the end.
+        await until(lambda at=place: any(w == at and 0 < len(r.events) < 20 for w, r in readers))
+        leaving, nodes[place] = nodes[place], await make_process(**flags)
+        leaving.signal(signal.SIGTERM)
+        assert await asyncio.wait_for(leaving.process.wait(), 10) == 0
+    over.set()
+    await asyncio.wait_for(asyncio.gather(*loads), 15)
+    whole = await demo_text("r", 80)
+    assert len({place for place, reader in readers if len(reader.waits) > 1}) == 3
+    for _, reader in readers:
+        assert reader.events[-1]["type"] == "done"
+        assert text_of(reader.events) == whole
+        assert seqs(reader.events) == list(range(1, 82))
+
+
+async def test_a_stalled_node_is_left_by_its_clients_and_loses_nothing(make_process, http):
+    flags = {"lease": 3 * STALL, "heartbeat": 0.3}
+    stalled, other = await make_process(**flags), await make_process(**flags)
+    sid = await start(http, stalled, prompt="s", rate=100, tokens=150)
+    patient = Reader(sid)
+    waiting = asyncio.create_task(patient.read(http, lambda: stalled.url("")))
+    # A client's own watchdog: nothing for three heartbeats, and it goes elsewhere.
+    bases = iter([stalled.url("")])
+    watchdog = aiohttp.ClientTimeout(total=None, sock_read=0.9)
+    async with aiohttp.ClientSession(timeout=watchdog) as impatient:
+        reader = Reader(sid)
+        reading = asyncio.create_task(reader.read(impatient, lambda: next(bases, other.url(""))))
+        await until(lambda: len(reader.events) > 20)
+        stalled.signal(signal.SIGSTOP)
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            async with http.get(stalled.url("/readyz"), timeout=aiohttp.ClientTimeout(total=0.5)):
+                pass
+        await until(lambda: len(reader.waits) > 1)
+        await asyncio.sleep(began + STALL - time.monotonic())
+        stalled.signal(signal.SIGCONT)
+        await asyncio.wait_for(asyncio.gather(reading, waiting), 15)
+    assert reader.events == patient.events
+    assert text_of(reader.events) == await demo_text("s", 150)
+    assert reader.events[-1]["type"] == "done"
+
+
+@pytest.mark.parametrize("rates", [(20, 200), (300, 3000)], ids=["slow", "fast"])
+async def test_a_node_killed_at_any_moment_has_shown_nothing_that_the_log_lacks(
+    make_process, upstream, http, rates
+):
+    flags = {"upstream": f"{upstream.url}/v1", "model": "m"}
+    doomed, other = await make_process(**flags), await make_process(**flags)
+    low, high = rates
+    seeds = [f"k{n}" for n in range(25)]
+    sids = [
+        await start(http, doomed, seed=seed, tokens=5000, rate=low + (high - low) * n / 25)
+        for n, seed in enumerate(seeds)
+    ]
+    here = [Reader(sid) for sid in sids]
+    there = [Reader(sid) for sid in sids]
+    alive = doomed
+    at_doomed = [asyncio.create_task(r.read(http, lambda: alive.url(""))) for r in here]
+    at_other = [asyncio.create_task(r.read(http, lambda: other.url(""))) for r in there]
+    await until(lambda: all(len(reader.events) > 10 for reader in here + there))
+    doomed.signal(signal.SIGKILL)
+    await doomed.process.wait()
+    shown, alive = [list(reader.events) for reader in here], other
+    await asyncio.wait_for(asyncio.gather(*at_doomed, *at_other), 15)
+    for seed, before, one, two in zip(seeds, shown, here, there, strict=True):
+        assert one.events == two.events
+        assert one.events[: len(before)] == before
+        assert (two.events[-1]["type"], two.events[-1]["code"]) == ("error", "producer_lost")
+        assert expected_text(seed, 5000).startswith(text_of(two.events))
+        assert seqs(two.events) == list(range(1, len(two.events) + 1))
+
+
+async def test_an_append_whose_answer_gets_lost_lands_once(make_process, own_redis, make_switch, http):
+    switch = await make_switch(own_redis)
+    node = await make_process(switch.url, lease=3)
+    sid = await start(http, node, prompt="a", rate=100, tokens=250)
+    reader = Reader(sid)
+    reading = asyncio.create_task(reader.read(http, lambda: node.url("")))
+    client = own_redis.client()
+
+    def landed():
+        return int(client.xrevrange(f"tw:{{{sid}}}:l", count=1)[0][0].partition(b"-")[2])
+
+    async def stuck():
+        before = landed(), len(reader.events)
+        await asyncio.sleep(0.05)
+        return before[0] > before[1] and before == (landed(), len(reader.events))
+
+    for _ in range(5):
+        seen = len(reader.events)
+        await until(lambda seen=seen: len(reader.events) > seen + 10)
+        switch.deaf = True
+        await until(stuck)  # what has landed is not known to have
+        switch.cut()
+        switch.deaf = False
+    client.close()
+    await asyncio.wait_for(reading, 10)
+    assert text_of(reader.events) == await demo_text("a", 250)
+    assert seqs(reader.events) == list(range(1, 252))
+
+
+async def test_without_free_files_the_old_clients_are_served_and_new_ones_refused_at_once(
+    make_process, http
+):
+    node = await make_process()
+    sid = await start(http, node, prompt="e", rate=100, tokens=250)
+    readers = [Reader(sid, ("sse", "ws", "ndjson")[n % 3]) for n in range(9)]
+    readings = [asyncio.create_task(reader.read(http, lambda: node.url(""))) for reader in readers]
+    await until(lambda: all(reader.events for reader in readers))
+    highest = max(map(int, os.listdir(f"/proc/{node.process.pid}/fd")))
+    limits = resource.prlimit(node.process.pid, resource.RLIMIT_NOFILE)
+    # Room for three more: these are served, the others are told.
+    resource.prlimit(node.process.pid, resource.RLIMIT_NOFILE, (highest + 4, limits[1]))
+    asked = time.monotonic()
+    newcomers = [Reader(sid) for _ in range(30)]
+    tries = await asyncio.gather(*(_first_try(http, node, newcomer) for newcomer in newcomers))
+    assert time.monotonic() - asked < 2.0
+    assert 0 < tries.count("served") < tries.count("refused")
+    seen = [len(reader.events) for reader in readers]
+    await until(lambda: all(len(r.events) > n for r, n in zip(readers, seen, strict=True)), 2)
+    resource.prlimit(node.process.pid, resource.RLIMIT_NOFILE, limits)
+    late = Reader(sid)
+    assert await _first_try(http, node, late) == "served"
+    for reader in (*newcomers, late):
+        readings.append(asyncio.create_task(reader.read(http, lambda: node.url(""))))
+    await asyncio.wait_for(asyncio.gather(*readings), 15)
+    whole = await demo_text("e", 250)
+    for reader in (*readers, *newcomers, late):
+        assert text_of(reader.events) == whole
+        assert seqs(reader.events) == list(range(1, 252))
+
+
+async def _first_try(http, node, reader):
+    """Say whether a client is served within a second, refused, or kept in the dark."""
+    connecting = asyncio.create_task(reader.connect(http, node.url("")))
+    try:
+        async with asyncio.timeout(2):
+            while not (reader.notices or connecting.done()):
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        return "silent"
+    finally:
+        connecting.cancel()
+        await asyncio.gather(connecting, return_exceptions=True)
+    return "served" if reader.notices else "refused"
+
+
+@pytest.fixture
+def clock(monkeypatch, tmp_path):
+    """The wall clock of processes started from now on: seconds to add, in a file."""
+    if not FAKETIME.exists():
+        pytest.skip("Debian's faketime is not installed")
+    file = tmp_path / "clock"
+    file.write_text("+0\n")
+    monkeypatch.setenv("LD_PRELOAD", str(FAKETIME))
+    monkeypatch.setenv("FAKETIME_TIMESTAMP_FILE", str(file))
+    monkeypatch.setenv("FAKETIME_NO_CACHE", "1")
+    # A wall clock may jump; the monotonic ones never do.
+    monkeypatch.setenv("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+    return file
+
+
+async def _jump(http, node, clock, seconds):
+    clock.write_text(f"{seconds:+d}\n")
+
+    async def jumped():
+        async with http.get(node.url("/healthz")) as response:
+            there = parsedate_to_datetime(response.headers["Date"]).timestamp()
+        return abs(there - time.time() - seconds) < 60
+
+    await until(jumped)
+
+
+async def test_a_node_whose_clock_jumps_goes_on_as_if_nothing_had_happened(
+    make_process, http, clock, monkeypatch
+):
+    jumping = await make_process()
+    monkeypatch.delenv("LD_PRELOAD")
+    other = await make_process()
+    for seconds in (HOUR, -HOUR, 0):
+        sid = await start(http, jumping, prompt="j", rate=200, tokens=150)
+        readers = [Reader(sid) for _ in range(2)]
+        readings = [
+            asyncio.create_task(reader.read(http, lambda node=node: node.url("")))
+            for reader, node in zip(readers, (jumping, other), strict=True)
+        ]
+        await until(lambda readers=readers: all(reader.events for reader in readers))
+        await _jump(http, jumping, clock, seconds)
+        await asyncio.wait_for(asyncio.gather(*readings), 10)
+        for reader in readers:
+            assert text_of(reader.events) == await demo_text("j", 150)
+            assert seqs(reader.events) == list(range(1, 152))
+
+
+@pytest.mark.parametrize("seconds", [HOUR, -HOUR])
+async def test_a_node_with_a_wrong_clock_that_dies_is_replaced_in_time(
+    make_process, http, clock, monkeypatch, seconds
+):
+    doomed = await make_process()
+    monkeypatch.delenv("LD_PRELOAD")
+    other = await make_process()
+    await _jump(http, doomed, clock, seconds)
+    sid = await start(http, doomed, rate=100, tokens=5000)
+    await until(lambda: _has(http, other, sid, 80))
+    assert (await session(http, other, sid))["status"] == "running"
+    doomed.signal(signal.SIGKILL)
+    # Nobody watches: it is the other node's sweeper that finds it.
+    await until(lambda: _over(http, other, sid), 3)
+    assert (await collect(sse(http, other, sid)))[-1]["code"] == "producer_lost"
+
+
+async def test_a_node_with_a_wrong_clock_heals_what_redis_loses_early(
+    make_process, redis_server, http, clock
+):
+    node = await make_process(lease=6)
+    await _jump(http, node, clock, -HOUR)
+    sid = await start(http, node, prompt="e", rate=100, tokens=150)
+    reader = Reader(sid)
+    reading = asyncio.create_task(reader.read(http, lambda: node.url("")))
+    await until(lambda: len(reader.events) > 20)
+    client = redis_server.client()
+    client.flushall()  # before its lease was ever renewed
+    client.close()
+    await asyncio.wait_for(reading, 10)
+    assert text_of(reader.events) == await demo_text("e", 150)
+    assert seqs(reader.events) == list(range(1, 152))
+
+
+async def _has(http, node, sid, seq):
+    return (await session(http, node, sid))["seq"] >= seq
+
+
+async def _over(http, node, sid):
+    return (await session(http, node, sid))["status"] == "error"

@@ -1,0 +1,108 @@
+"""A server on a real socket that writes just what its script says, byte for byte.
+
+A script is called with each request and yields steps: bytes to write, seconds to wait, `RESET` to break
+the connection off, `HANG` to wait until the client leaves; a script that runs out waits for the next
+request, or, with `CLOSE` last, ends the connection.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import orjson
+
+RESET, HANG, CLOSE = object(), object(), object()
+Step = bytes | float | object
+CHUNKED = b"Transfer-Encoding: chunked"
+
+
+class Asked(NamedTuple):
+    """A request: its first line, its headers by lower-case name, its body as JSON (or None)."""
+
+    line: str
+    headers: dict[str, str]
+    body: Any
+
+
+def head(kind: str, *lines: bytes, status: int = 200) -> bytes:
+    """Return the head of an answer."""
+    return b"\r\n".join(
+        [b"HTTP/1.1 %d X" % status, b"Content-Type: %b" % kind.encode(), *lines, b"", b""]
+    )
+
+
+def chunk(data: bytes) -> bytes:
+    """Return one chunk of a chunked body; an empty one is the last."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def chunks(body: bytes, size: int = 0) -> Iterable[bytes]:
+    """Yield a whole chunked body, in chunks of a size (0: all in one)."""
+    step = size or max(1, len(body))
+    yield from (chunk(body[at : at + step]) for at in range(0, len(body), step))
+    yield chunk(b"")
+
+
+class RawServer:
+    """The server: what it was asked, and when (monotonic seconds) each connection was over."""
+
+    def __init__(self, script: Callable[[Asked], Iterable[Step]]) -> None:
+        self.asked: list[Asked] = []
+        self.closed: list[float] = []
+        self._script = script
+        self._serving: set[asyncio.Task[Any] | None] = set()
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    async def stop(self) -> None:
+        self._server.close()
+        for task in self._serving:
+            if task is not None:
+                task.cancel()
+        await asyncio.gather(*(t for t in self._serving if t is not None), return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        self._serving.add(task)
+        try:
+            while True:
+                asked = await _request(reader)
+                self.asked.append(asked)
+                for step in self._script(asked):
+                    if not await _take(step, reader, writer):
+                        return
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # the client left
+        finally:
+            self.closed.append(time.monotonic())
+            writer.close()
+            with suppress(ConnectionError, asyncio.CancelledError):
+                await writer.wait_closed()
+            self._serving.discard(task)
+
+
+async def _request(reader: asyncio.StreamReader) -> Asked:
+    text = (await reader.readuntil(b"\r\n\r\n")).decode()
+    line, *rest = text.strip().split("\r\n")
+    headers = {name.lower(): value for name, _, value in (h.partition(": ") for h in rest)}
+    body = await reader.readexactly(int(headers.get("content-length", 0)))
+    return Asked(line, headers, orjson.loads(body) if body else None)
+
+
+async def _take(step: Step, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    """Do a step; return whether the connection goes on."""
+    if step is RESET:
+        writer.transport.abort()
+    elif step is HANG:
+        await reader.read()
+    elif isinstance(step, bytes):
+        writer.write(step)
+        await writer.drain()
+        await asyncio.sleep(0)
+    elif isinstance(step, int | float):
+        await asyncio.sleep(step)
+    return step is not RESET and step is not HANG and step is not CLOSE

@@ -1,0 +1,1 @@
+"""Other people's clients, as they come from their registries."""
