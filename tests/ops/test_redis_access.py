@@ -72,12 +72,15 @@ async def live(url, http, **flags) -> None:
     nodes = [await serve(url, lease=1, linger=1, drain=0.2, **flags) for _ in range(2)]
     try:
         first, second = nodes
-        sid = await start(http, first, tokens=60, rate=200)
+        chat = {"conversation": "a chat"}
+        sid = await start(http, first, tokens=60, rate=200, session=chat)
         assert text_of(await collect(sse(http, second, sid))) == await demo_text("x", 60)
         other = await start(http, first, tokens=9000, rate=100)
         for action in ("pause", "resume", "abort"):
             async with http.post(second.url(f"/v1/sessions/{other}/{action}")) as answer:
                 assert answer.status == 200
+        async with http.get(second.url("/v1/conversations/a%20chat")) as answer:
+            assert (await answer.json())["id"] == sid
         async with http.get(second.url("/v1/sessions")) as answer:
             assert {s["id"] for s in (await answer.json())["sessions"]} >= {sid, other}
         async with http.delete(second.url(f"/v1/sessions/{sid}")) as answer:
