@@ -10,7 +10,8 @@ from typing import Any
 from aiohttp import web
 
 from server.errors import BadJson, Gone, NotFound
-from server.session.node import Node, Seat
+from server.session.node import Node
+from server.session.seat import Seat
 from server.session.state import Action
 from server.transport import api, bodies, parts
 from server.transport.api import answer, routes

@@ -15,7 +15,8 @@ from aiohttp import WSMsgType, web
 
 from server.errors import BadJson, InvalidRequest, TokenwireError, UnknownType
 from server.events import Cursor
-from server.session.node import CATCH_UP, Seat
+from server.session.node import CATCH_UP
+from server.session.seat import Seat
 from server.session.state import Action
 from server.session.viewer import Ending, Viewer
 from server.traces import trace
@@ -24,10 +25,9 @@ from server.transport.ai_sdk import begin, dialect_of, last, live
 from server.transport.api import routes
 from server.transport.context import CONTEXT
 from server.transport.guard import PROTOCOL
-from server.transport.guest import Guest
+from server.transport.guest import CLOSE, HEARTBEAT, Guest
 from server.transport.parts import folded
 from server.transport.sink import RawSink, tune
-from server.transport.ws import CLOSE, HEARTBEAT
 from server.wire.native import text_frame
 
 log = logging.getLogger(__name__)
