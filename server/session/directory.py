@@ -1,7 +1,7 @@
 """Which sessions there are, for all nodes: `tw:live` by the end of the lease, `tw:recent` by start.
 
 An index, never the truth: what it names is looked up, and what it lost a renewal puts back. Beside it
-the nodes' shared secret, `tw:secret`.
+the nodes' shared secret, `tw:secret`, and since when Redis has not lost all, `tw:since`.
 """
 
 import secrets
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from server.session import answers
 from server.session.jobs import Carrier, Note, checked
 
-LIVE, RECENT, SECRET = "tw:live", "tw:recent", "tw:secret"
+LIVE, RECENT, SECRET, SINCE = "tw:live", "tw:recent", "tw:secret", "tw:since"
 SECRET_TTL = 30 * 24 * 3600
 TTL = 7 * 24 * 3600
 
@@ -72,3 +72,14 @@ class Directory:
         """Put the secret back if Redis lost it, before a new node mints another; let it not expire."""
         lost = ("SET", SECRET, secret, "NX", "EX", SECRET_TTL)
         checked(await self._redis.call(SECRET, lost, ("EXPIRE", SECRET, SECRET_TTL)))
+        await self.age()
+
+    async def age(self) -> float:
+        """Return for how many seconds Redis has not lost all, as far as is known."""
+        touch = ("EXPIRE", SINCE, SECRET_TTL)
+        time, since, _ = checked(await self._redis.call(SINCE, ("TIME",), ("GET", SINCE), touch))
+        now_ms = answers.parse_time(time)
+        if since is not None:
+            return (now_ms - int(since)) / 1000
+        checked(await self._redis.call(SINCE, ("SET", SINCE, now_ms, "NX", "EX", SECRET_TTL)))
+        return 0.0

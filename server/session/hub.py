@@ -80,7 +80,7 @@ class Hub:
         try:
             self._channels |= dict.fromkeys(channels, sid)
             await self._doorbell.listen(*channels)
-            read = await self._found(sid)
+            read = await self.found(sid)
             if read.meta is None:
                 raise await self.absent(sid)
             if read.meta.gone:
@@ -91,13 +91,17 @@ class Hub:
         follower.take(read)
         return self.followers.setdefault(sid, follower)
 
-    async def _found(self, sid: str) -> Read:
-        """Read a session; just after Redis came back, give its producer time to write it anew."""
+    async def found(self, sid: str) -> Read:
+        """Read a session; just after Redis lost what it had, give its producer time to write it anew."""
         while True:
             read = await self._store.read(sid)
-            if read.meta is not None or self._redis.back_for(sid) > HEALING:
+            if read.meta is not None or await self.settled(sid):
                 return read
             await asyncio.sleep(0.05)
+
+    async def settled(self, sid: str) -> bool:
+        """Say whether a session that Redis does not hold will not be written anew any more."""
+        return self._redis.back_for(sid) > HEALING and await self._directory.age() > HEALING
 
     async def absent(self, sid: str) -> NotFound | Gone:
         """Return the error for a session that has no hash: never there, or there no more."""
@@ -140,18 +144,16 @@ class Hub:
 
     def look(self, sid: str) -> None:
         """Have a session's tail read on."""
-        if (follower := self.followers.get(sid)) is not None:
+        if follower := self.followers.get(sid):
             follower.ring()
 
     def model(self, sid: str) -> str:
         """Return the model of a session whose tail is open."""
-        spec = self.spec(sid)
-        return spec.model if spec else ""
+        return spec.model if (spec := self.spec(sid)) else ""
 
     def pause_ttl(self, sid: str, otherwise: float) -> float:
         """Return how long a pause of that session lasts, as far as this node knows."""
-        spec = self.spec(sid)
-        return spec.pause_ttl if spec else otherwise
+        return spec.pause_ttl if (spec := self.spec(sid)) else otherwise
 
     def spec(self, sid: str) -> Spec | None:
         """Return what was fixed when a session started, if its tail is open."""
@@ -165,8 +167,7 @@ class Hub:
     def rung(self, channel: str) -> None:
         """Hear the doorbell."""
         sid = self._channels.get(channel)
-        follower = self.followers.get(sid) if sid else None
-        if follower is not None:
+        if follower := self.followers.get(sid or ""):
             follower.ring()
 
     def follow(self, sid: str) -> None:

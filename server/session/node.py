@@ -196,7 +196,7 @@ class Node:
     async def session(self, sid: str) -> dict[str, Any]:
         """Return the session object."""
         await self._admission.check(Right.READ, sid)
-        read = await self._store.read(sid)
+        read = await self._hub.found(sid)
         if read.meta is None:
             raise await self._hub.absent(sid)
         if read.meta.gone:

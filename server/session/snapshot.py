@@ -6,7 +6,7 @@ import msgspec
 
 from server.events import Content, Cursor, Done, FinalEvent, decode, decode_final
 from server.session.answers import Meta, Read
-from server.session.log import Log
+from server.session.log import Entry, Log
 from server.session.state import Report, Spec, status_of
 from server.session.tail import Tail
 
@@ -57,6 +57,12 @@ def pushed(tail: Tail, duplicate: bool) -> dict[str, Any]:
     cursor = Cursor(tail.log.epoch, tail.log.head)
     facts = {"session": tail.sid, "id": str(cursor), "status": status_of(_final(tail.log))}
     return facts | {"duplicate": duplicate}
+
+
+def ended(entry: Entry) -> dict[str, Any]:
+    """Return what an abort says of a log that has ended."""
+    id, final = Cursor(entry.epoch, entry.last), decode_final(entry.lines[-1])
+    return {"id": str(id), "status": status_of(final)}
 
 
 def closing(report: Report | None) -> dict[str, Any]:

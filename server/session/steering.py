@@ -17,6 +17,7 @@ from server.events import Aborted, AbortReason, decode_final, encode
 from server.session import snapshot
 from server.session.answers import Controlled, Flag
 from server.session.hub import Hub
+from server.session.log import Entry
 from server.session.producers import Producers, Rules, Tasks
 from server.session.scripts import PATIENCE
 from server.session.state import EFFECT, Action, Gate, Report, status_of
@@ -71,9 +72,10 @@ class Steering:
                 raise Gone()
             # A log that is not there may be healing: its producer writes it anew from memory.
             missing = result.flag in (Flag.GONE, Flag.LOST)
-            if not missing or (result.flag is Flag.GONE and sid not in self._hub.followers):
+            if not missing or loop.time() >= deadline:
                 break
-            if loop.time() >= deadline:
+            known = result.flag is Flag.LOST or sid in self._hub.followers
+            if not known and await self._hub.settled(sid):
                 break
             await asyncio.sleep(0.05)
         if missing:
@@ -98,18 +100,20 @@ class Steering:
         """Wait, bounded, until the producer has closed its upstream; else go on asking behind."""
         producer = self.producers.get(sid)
         report: Report | None = None
+        entry: Entry | None = None
         with suppress(TimeoutError):
             async with asyncio.timeout(CONFIRM):
                 if producer is not None:
                     report = await asyncio.shield(producer.closed)
                 else:
-                    report = await self._insist(sid)
+                    report, entry = await self._insist(sid)
         if report is None and producer is None:
             self._tasks.spawn(self._insist(sid))
-        return snapshot.closing(report)
+        # An abort that Redis lost may have found an end when it came again.
+        return (snapshot.ended(entry) if entry else {}) | snapshot.closing(report)
 
-    async def _insist(self, sid: str) -> Report | None:
-        """Ask until the producer reports; abort again if Redis lost that.
+    async def _insist(self, sid: str) -> tuple[Report | None, Entry | None]:
+        """Ask until the producer reports; return that and the log's end. Abort again if Redis lost that.
 
         A producer without a lease, or a log that is gone, may come back while Redis may still roll
         back or the producer heal: as long as a producer lingers.
@@ -120,15 +124,15 @@ class Steering:
             read = await self._store.peek(sid)
             meta, closed = read.meta, bool(read.entries) and read.entries[-1].final
             if meta is not None and meta.gone:
-                return None
+                return None, None
             if meta is not None and meta.report and closed:
-                return msgspec.json.decode(meta.report, type=Report)
+                return msgspec.json.decode(meta.report, type=Report), read.entries[-1]
             now = asyncio.get_running_loop().time()
             if meta is not None and meta.lease > 0:
                 absent_since = None
             absent_since = absent_since or now
             if now - absent_since > self._rules.linger + self._rules.lease:
-                return None
+                return None, None
             if meta is not None and not closed:
                 await self._store.control(sid, Gate.LIFT, final=_FINALS[Action.ABORT])
             rounds += 1
