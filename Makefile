@@ -2,8 +2,10 @@
 #   make run    serve on http://127.0.0.1:8080   (ARGS="--port 9000" for flags)
 #   make test   all checks and tests             (ARGS="-k resume" for pytest)
 #   make bench  us and our peers on the same work (ARGS="--quick", "--only W1,W3")
+#   make lock   the tested versions into requirements*.lock; make locked  an environment of just those
+#   make audit  known vulnerabilities of the locked versions; make sbom  what they are, as CycloneDX
 #   make figures  what the core promises, measured (ARGS="pause abort" for some)
-#   make chaos  real faults, judged from histories: three seeds, then the mutants (about 12 minutes)
+#   make chaos  real faults, judged from histories: three seeds, then the mutants (about 17 minutes)
 #   make soak   the same for an hour, on one set of processes   (ARGS="--minutes 600")
 
 PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 python3.11,\
@@ -19,13 +21,13 @@ bench: $(VENV)/.run
 	@exec $(BIN)/python -m bench.run $(ARGS)
 
 chaos: $(VENV)/.test
-	$(BIN)/python -m tests.chaos $(or $(ARGS),--seed 1,2,3 --seconds 150)
+	$(BIN)/python -m tests.chaos $(or $(ARGS),--seed 1,2,3 --seconds 190)
 	$(BIN)/python -m tests.chaos --mutants
 
 soak: $(VENV)/.test
 	$(BIN)/python -m tests.chaos.soak $(ARGS)
 
-.PHONY: run test lint figures bench chaos soak clean
+.PHONY: run test lint figures bench chaos soak lock locked audit sbom clean
 
 run: $(VENV)/.run
 	@exec $(BIN)/python run.py $(ARGS)
@@ -38,8 +40,30 @@ lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --upgrade --universal \
+	--python-version 3.11 --generate-hashes setup.cfg --extra otel
+
+lock: $(VENV)/.tools
+	$(COMPILE) -o requirements.lock
+	$(COMPILE) --extra test -c requirements.lock -o requirements-test.lock
+
+locked: | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements-test.lock
+	$(PIP) . --no-deps
+	@touch $(VENV)/.test $(VENV)/.run
+
+audit: $(VENV)/.tools
+	$(BIN)/pip-audit --strict --require-hashes --disable-pip -r requirements-test.lock
+
+sbom: $(VENV)/.tools
+	$(BIN)/cyclonedx-py requirements --output-reproducible -o sbom.json requirements.lock
+
+$(VENV)/.tools: | $(BIN)/python
+	$(BIN)/python -m pip install --quiet uv pip-audit cyclonedx-bom
+	@touch $@
+
 clean:
-	rm -rf bench/.cache bench/peers/*/node_modules $(VENV) build dist *.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf bench/.cache bench/peers/*/node_modules $(VENV) build dist *.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache sbom.json
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

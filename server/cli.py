@@ -7,18 +7,17 @@ with 1 if it cannot serve and with 2 for a bad setting, and says why in one line
 import argparse
 import asyncio
 import gc
-import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from server.errors import TokenwireError
-from server.ops import embedded, workers
+from server.ops import embedded, logs, workers
 from server.ops.auth import demand_identity
 from server.settings import SETTINGS, Settings, SettingsError, flag, is_list, is_switch, shown
 from server.sources import Loaded, as_toml, load
@@ -26,15 +25,23 @@ from server.sources import Loaded, as_toml, load
 if TYPE_CHECKING:
     from aiohttp import web
 
+    from server.counts import Levels
+
 VERSION = "0.1.0"
 COMMANDS = ("serve", "check-config")
 TOOLS = {
+    "sessions": "server.ops.operator:sessions",
+    "inspect": "server.ops.operator:inspect",
+    "tail": "server.ops.operator:tail",
+    "abort": "server.ops.operator:abort",
     "token": "server.ops.token:run",
     "loadtest": "server.ops.loadtest.command:main",
 }
 BACKLOG = 1024  # connections waiting to be accepted, when all clients of a lost node come at once
+HANGUP = (signal.SIGHUP,) if sys.platform != "win32" else ()
 GC_YOUNG = 20_000  # objects; nearly all of ours go by reference count
 LEFTOVER = 5.0  # seconds for requests that are still there after every stream was told to end
+_CARE: dict[str, Any] = {"handler_cancellation": True, "access_log": None, "shutdown_timeout": LEFTOVER}
 
 
 class Failure(RuntimeError):
@@ -98,34 +105,40 @@ def _parse(argv: Sequence[str]) -> tuple[str, Loaded]:
 
 def _serve(settings: Settings) -> int:
     demand_identity(settings)
-    level = settings.log_level.upper()
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.configure(settings.log_level, settings.log_format)
     if post := workers.Post.of(os.environ):
         post.take()
-        return _run(_node(replace(settings, port=post.port), lambda port: post.report(), True))
+        metrics_port = settings.metrics_port and settings.metrics_port + post.place
+        settings = replace(settings, port=post.port, metrics_port=metrics_port)
+        return _run(_node(settings, lambda port: post.report(), shared=True))
     if settings.redis:
-        return _serve_all(settings, shown("redis", settings.redis))
+        return _serve_all(settings, shown("redis", settings.redis), nullcontext())
     valkey = embedded.start(settings.data_dir)
     try:
-        return _serve_all(replace(settings, redis=valkey.url), "embedded")
+        return _serve_all(replace(settings, redis=valkey.url), "embedded", valkey.kept())
     finally:
         valkey.stop()
 
 
-def _serve_all(settings: Settings, redis: str) -> int:
+def _serve_all(settings: Settings, redis: str, kept: AbstractAsyncContextManager[None]) -> int:
     def announce(port: int) -> None:
         url = f"http://{_in_url(settings.host)}:{port}"
         print(f"tokenwire: {url} (redis: {redis}, model: {settings.model or 'any'})", flush=True)
 
     if settings.workers == 1:
-        return _run(_node(settings, announce))
-    with _listening(settings):
+        return _run(_within(kept, _node(settings, announce)))
+    with _listening(settings.host, settings.port):
         held = workers.hold(settings.host, settings.port)
     with held:
         port = held.getsockname()[1]
         env = {**os.environ, "REDIS_URL": settings.redis or ""}
         crew = workers.Crew(settings.workers, port, env, lambda: announce(port))
-        return asyncio.run(crew.run(settings.drain + 3 * LEFTOVER))
+        return asyncio.run(_within(kept, crew.run(settings.drain + 3 * LEFTOVER)))
+
+
+async def _within(kept: AbstractAsyncContextManager[None], work: Coroutine[Any, Any, int]) -> int:
+    async with kept:
+        return await work
 
 
 async def _node(settings: Settings, announce: Callable[[int], None], shared: bool = False) -> int:
@@ -137,24 +150,21 @@ async def _node(settings: Settings, announce: Callable[[int], None], shared: boo
     from server.transport.context import CONTEXT
     from server.transport.doorstep import Runner
 
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    stop, relieved = asyncio.Event(), asyncio.Event()
+    asked = {signal.SIGTERM: (stop,), signal.SIGINT: (stop,)} | dict.fromkeys(HANGUP, (relieved, stop))
+    for number, events in asked.items():
         with suppress(NotImplementedError):  # Windows: Ctrl-C cancels this task instead
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            asyncio.get_running_loop().add_signal_handler(number, _set, events)
     app = create_app(settings)
-    runner = Runner(
-        app,
-        handler_cancellation=True,
-        access_log=None,
-        shutdown_timeout=LEFTOVER,
-        keepalive_timeout=settings.idle_timeout,
-    )
+    runner = Runner(app, **_CARE, keepalive_timeout=settings.idle_timeout)
+    watched = AsyncExitStack()
     try:
         await runner.setup()
+        await _watch(watched, settings, lambda: app[CONTEXT].node.levels(), shared)
         site = web.TCPSite(
             runner, settings.host, settings.port, backlog=BACKLOG, reuse_port=shared or None
         )
-        with _listening(settings):
+        with _listening(settings.host, settings.port):
             await site.start()
         announce(runner.addresses[0][1])
         # What is here now stays: walking through it would stop all streams for 40 ms now and then.
@@ -162,11 +172,36 @@ async def _node(settings: Settings, announce: Callable[[int], None], shared: boo
         gc.freeze()
         gc.set_threshold(GC_YOUNG, 10, 10)
         await stop.wait()
+        if relieved.is_set() and shared:
+            await site.stop()  # a successor is there for who asks from now on
         # Before the port is closed: who asks meanwhile is answered, and told to go elsewhere.
         await app[CONTEXT].node.drain(settings.drain)
     finally:
         await _clean_up(runner, settings.drain + 2 * LEFTOVER)
+        await watched.aclose()
     return 0
+
+
+def _set(events: Iterable[asyncio.Event]) -> None:
+    for event in events:
+        event.set()
+
+
+async def _watch(
+    watched: AsyncExitStack, settings: Settings, look: "Callable[[], Levels]", shared: bool
+) -> None:
+    """Begin to tell what is going on, as far as it is asked for."""
+    if settings.traces is not None:
+        from server.ops import spans
+
+        watched.callback(spans.export(settings.traces))
+    if settings.metrics_port is not None:
+        from server.ops import metrics
+
+        host, port = settings.metrics_host, settings.metrics_port
+        with _listening(host, port):
+            served = metrics.served(host, port, look, VERSION, patient=shared)
+            await watched.enter_async_context(served)
 
 
 async def _clean_up(runner: "web.AppRunner", seconds: float) -> None:
@@ -178,14 +213,13 @@ async def _clean_up(runner: "web.AppRunner", seconds: float) -> None:
 
 
 @contextmanager
-def _listening(settings: Settings) -> Iterator[None]:
+def _listening(host: str, port: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         known = error.errno is not None and error.errno > 0  # the resolver's are negative
         reason = os.strerror(error.errno or 0) if known else error.strerror
-        place = f"{_in_url(settings.host)}:{settings.port}"
-        raise Failure(f"cannot listen on {place}: {reason}") from None
+        raise Failure(f"cannot listen on {_in_url(host)}:{port}: {reason}") from None
 
 
 def _in_url(host: str) -> str:

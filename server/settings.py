@@ -15,10 +15,10 @@ import msgspec
 from msgspec import Meta
 
 from server import urls
+from server.tables import ModelRoute, Text
 
 PREFIX = "TOKENWIRE_"
 MIB, GIB = 1 << 20, 1 << 30
-Text = Annotated[str, Meta(min_length=1)]
 Key = Annotated[str, Meta(min_length=32)]
 Count = Annotated[int, Meta(ge=1, le=1 << 40)]
 Amount = Annotated[int, Meta(ge=0, le=1 << 40)]
@@ -28,6 +28,7 @@ Lease = Annotated[float, Meta(ge=0.2, le=3600)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Processes = Annotated[int, Meta(ge=1, le=256)]
 Level = Literal["debug", "info", "warning", "error"]
+Form = Literal["text", "json"]
 
 
 class SettingsError(ValueError):
@@ -42,28 +43,6 @@ class Setting(NamedTuple):
     check: Callable[[Any], Any] | None = None
     secret: bool = False
     text: bool = True
-
-
-class ModelRoute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the tokens of one model come from.
-
-    `base_url` is by default the setting `upstream`, or Anthropic's own; for `http` the whole address,
-    asked with `method`. `model`, as the upstream knows it, is by default the table's own. The key is in
-    the variable `api_key_env`; by default it is `api_key`, in `ANTHROPIC_API_KEY`, for `http` none.
-    `takeover` says what becomes of an answer whose node died: its end, its rest (by an `openai` server
-    that knows `continue_final_message`) or another one. For the latter two, prompts are kept in Redis.
-    """
-
-    upstream: Literal["openai", "anthropic", "http", "demo"] = "openai"
-    takeover: Literal["error", "continue", "restart"] = "error"
-    base_url: Text | None = None
-    api_key_env: Text | None = None
-    model: Text | None = None
-    method: Literal["POST", "GET"] | None = None
-
-    def __post_init__(self) -> None:
-        if self.base_url is not None:
-            urls.http(self.base_url)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, repr=False)
@@ -147,6 +126,14 @@ class Settings:
         Text | None, Setting("id:key,…: seal logs in Redis, with the first of them", secret=True)
     ] = None
     log_level: Annotated[Level, Setting("least to log")] = "info"
+    log_format: Annotated[Form, Setting("form of a line of the log: text or json")] = "text"
+    metrics_host: Annotated[Text, Setting("address to serve /metrics on")] = "127.0.0.1"
+    metrics_port: Annotated[
+        Port | None, Setting("port of /metrics; the next worker takes the next one; without it, none")
+    ] = None
+    traces: Annotated[
+        Text | None, Setting("OTLP/HTTP URL to send spans to; needs the extra otel", check=urls.http)
+    ] = None
 
     def __post_init__(self) -> None:
         for name in SETTINGS:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from server.settings import SETTINGS, ModelRoute, Settings, SettingsError, flag, variables
+from server.settings import SETTINGS, Settings, SettingsError, flag, variables
 from server.sources import as_markdown, as_toml, load
+from server.tables import ModelRoute
 
 
 @pytest.fixture
@@ -295,6 +296,8 @@ def test_the_effective_settings_are_toml_with_their_sources(toml):
         "lease = 1.0  # TOKENWIRE_LEASE",
         "# secret is not set",
         "# log_keys is not set",
+        "# metrics_port is not set",
+        "# traces is not set",
     ]
     assert tomllib.loads(text)["models"] == {"a b": {"upstream": "demo", "takeover": "error"}}
 

@@ -10,25 +10,32 @@ by SIGTERM, not SIGKILL: behind a slow fsync, acknowledged writes can be in its 
 seconds, and only an orderly end writes them out.
 """
 
+import asyncio
 import hashlib
+import logging
 import os
-import signal
 import socket
 import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
+from server.ops import leash
 from server.settings import SettingsError
 
+log = logging.getLogger(__name__)
+
 PATIENCE = 10.0  # seconds without any sign of life from Valkey
+LOOK = 0.1  # seconds between looks whether it still runs
+BACKOFF = (0.1, 5.0)  # seconds before one that ended by itself is started again: at first, at most
+HEALTHY = 10.0  # seconds after which an end counts as the first again
 SOCKET_PATH_LIMIT = 103  # bytes; macOS has 104 with the final NUL, Linux 108
 
 CONFIG = {
@@ -42,36 +49,61 @@ CONFIG = {
     "daemonize": "no",
 }
 
-# Linux: the kernel sends SIGTERM when the thread that started Valkey ends. A launcher asks for it
-# and then becomes Valkey: Python code between fork and exec would not be safe beside threads.
-_LAUNCHER = """
-import ctypes, os, sys
-ctypes.CDLL(None).prctl(1, 15)
-if os.getppid() == int(sys.argv[1]):
-    os.execv(sys.argv[2], sys.argv[2:])
-"""
-# Elsewhere: a shell waits for the end of a pipe that nobody but this process holds open.
-_GUARD = 'trap "" TERM; "$@" & read -r _; kill "$!"; wait "$!"'
-
 
 class EmbeddedError(RuntimeError):
     """The private Valkey does not start; the message ends with the tail of its log."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class EmbeddedValkey:
     """A running private Valkey; `process` is None if another process owns it."""
 
     url: str
     owner: IO[bytes]
     process: subprocess.Popen[bytes] | None
+    home: Path
+    sock: Path
+
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """Start it again meanwhile whenever it ends by itself; for the thread that started it."""
+        keeping = asyncio.create_task(self._keep())
+        try:
+            yield
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+
+    async def _keep(self) -> None:
+        delay = BACKOFF[0]
+        while self.process is not None:
+            born = time.monotonic()
+            while self.process.poll() is None:  # noqa: ASYNC110 - it waits for another process
+                await asyncio.sleep(LOOK)
+            delay = BACKOFF[0] if time.monotonic() - born > HEALTHY else min(2 * delay, BACKOFF[1])
+            code = self.process.returncode
+            log.error("the private Valkey ended with code %d; starting it again in %.1f s", code, delay)
+            await asyncio.sleep(delay)
+            while not self._revived():  # noqa: ASYNC110 - it waits for another process
+                await asyncio.sleep(LOOK)
+
+    def _revived(self) -> bool:
+        """Start another one, unless a child of the last one still writes."""
+        with (self.home / "valkey.lock").open("ab") as lock:
+            if not _take(lock):
+                return False
+            assert self.process is not None
+            assert self.process.stdin
+            self.process.stdin.close()
+            self.process = _spawn(_binary(), self.home, self.sock, lock)
+        return True
 
     def stop(self) -> None:
         """End it in good order if it is ours; asking again does nothing."""
         # First, so that nobody attaches to a Valkey that is about to go.
         self.owner.close()
         if self.process is not None:
-            _end(self.process)
+            leash.end(self.process, PATIENCE)
 
 
 def start(data_dir: Path) -> EmbeddedValkey:
@@ -96,7 +128,7 @@ def start(data_dir: Path) -> EmbeddedValkey:
             _await_answer(process, home, sock)
             lock.close()
             opened.pop_all()
-    return EmbeddedValkey(f"unix://{quote(str(sock))}", owner, process)
+    return EmbeddedValkey(f"unix://{quote(str(sock))}", owner, process, home, sock)
 
 
 def _binary() -> Path:
@@ -152,7 +184,7 @@ def _await_answer(process: subprocess.Popen[bytes], home: Path, sock: Path) -> N
             return
         if process.poll() is not None:
             break
-    _end(process)
+    leash.end(process, PATIENCE)
     log = home / "valkey.log"
     tail = log.read_text(errors="replace").splitlines()[-5:] if log.exists() else []
     raise EmbeddedError("\n  ".join([f"Valkey does not start in {home}:", *tail]))
@@ -193,26 +225,4 @@ def _take(lock: IO[bytes]) -> bool:
 def _spawn(binary: Path, home: Path, sock: Path, lock: IO[bytes]) -> subprocess.Popen[bytes]:
     places = {"dir": home, "unixsocket": sock, "logfile": home / "valkey.log"}
     options = [part for key, value in (CONFIG | places).items() for part in (f"--{key}", value)]
-    if sys.platform == "linux":
-        leash = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid())]
-    else:
-        leash = ["/bin/sh", "-c", _GUARD, "sh"]
-    return subprocess.Popen(
-        [*leash, binary, *options],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        pass_fds=(lock.fileno(),),
-        start_new_session=True,  # a Ctrl-C is for us alone: Valkey has to outlive us
-    )
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    assert process.stdin
-    process.stdin.close()  # ends the guard, which does not listen to signals
-    process.terminate()
-    try:
-        process.wait(PATIENCE)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    return leash.spawn((binary, *options), lock)

@@ -1,7 +1,9 @@
 """Several processes on one port: a parent that starts them, replaces them and ends with them.
 
 The parent serves nothing. It owns the private Valkey, if there is one, holds the port, and runs
-its own command once more for each worker, with that worker's `Post` in the environment.
+its own command once more for each worker, with that worker's `Post` in the environment. SIGHUP
+replaces the workers one after the other, each when its successor serves, so that new code and new
+settings are taken on without a moment in which nobody answers.
 """
 
 import asyncio
@@ -12,6 +14,7 @@ import signal
 import socket
 import sys
 import time
+from asyncio.subprocess import Process
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple, Self
@@ -25,11 +28,12 @@ log = logging.getLogger(__name__)
 
 
 class Post(NamedTuple):
-    """What a worker is told: its parent's pid, its port, the pipe to report on."""
+    """What a worker is told: its parent's pid, its port, the pipe to report on, its place in the crew."""
 
     parent: int
     port: int
     pipe: int
+    place: int
 
     @classmethod
     def of(cls, env: Mapping[str, str]) -> Self | None:
@@ -45,7 +49,7 @@ class Post(NamedTuple):
 
     def report(self) -> None:
         """Tell the parent that this worker accepts connections."""
-        os.write(self.pipe, b".")
+        os.write(self.pipe, b"%d\n" % os.getpid())
         os.close(self.pipe)
 
 
@@ -78,11 +82,15 @@ class Crew:
     def __init__(
         self, count: int, port: int, env: Mapping[str, str], announce: Callable[[], None]
     ) -> None:
-        self._count, self._port, self._env, self._announce = count, port, env, announce
-        self._alive: set[asyncio.subprocess.Process] = set()
-        self._ready = 0
+        self._port, self._env, self._announce = port, env, announce
+        self._posts: list[Process | None] = [None] * count
+        self._alive: dict[int, Process] = {}
+        self._serving: dict[int, asyncio.Event] = {}
+        self._complete = False
         self._code = 0
+        self._patience = 0.0
         self._stop = asyncio.Event()
+        self._reload = asyncio.Event()
 
     async def run(self, patience: float) -> int:
         """Keep the workers running until SIGTERM or SIGINT; return the exit code.
@@ -90,44 +98,55 @@ class Crew:
         They get SIGTERM then, and SIGKILL if they are not gone after `patience` seconds.
         """
         loop = asyncio.get_running_loop()
+        self._patience = patience
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
+        # A terminal that is closed sends the same signal as an operator who wants a reload.
+        hangup = self._stop if sys.stdin and sys.stdin.isatty() else self._reload
+        loop.add_signal_handler(signal.SIGHUP, hangup.set)
         reports, pipe = os.pipe()
-        loop.add_reader(reports, self._count_reports, reports)
+        loop.add_reader(reports, self._hear, reports)
+        reloading = asyncio.create_task(self._reload_for_ever(pipe))
         try:
-            keepers = [asyncio.create_task(self._keep(pipe)) for _ in range(self._count)]
+            keepers = [asyncio.create_task(self._keep(place, pipe)) for place in range(len(self._posts))]
             await self._stop.wait()
+            reloading.cancel()
             self._signal(signal.SIGTERM)
             await asyncio.wait(keepers, timeout=patience)
             self._signal(signal.SIGKILL)
             await asyncio.gather(*keepers)
+            await asyncio.gather(*(process.wait() for process in self._alive.values()))
         finally:
             loop.remove_reader(reports)
             os.close(reports)
             os.close(pipe)
         return self._code
 
-    def _count_reports(self, reports: int) -> None:
-        before = self._ready
-        self._ready += len(os.read(reports, 1024))
-        if before < self._count <= self._ready:
+    def _hear(self, reports: int) -> None:
+        for pid in map(int, os.read(reports, 4096).split()):
+            if pid in self._serving:
+                self._serving[pid].set()
+        posted = [process for process in self._posts if process is not None]
+        serving = sum(p.returncode is None and self._serving[p.pid].is_set() for p in posted)
+        if not self._complete and serving == len(self._posts):
+            self._complete = True
             self._announce()
 
     def _signal(self, number: signal.Signals) -> None:
-        for process in self._alive:
+        for process in self._alive.values():
             with suppress(ProcessLookupError):
                 process.send_signal(number)
 
-    async def _keep(self, pipe: int) -> None:
+    async def _keep(self, place: int, pipe: int) -> None:
         """Run one worker, and another one in its place, until the crew stops."""
         delay = BACKOFF[0]
         try:
             while not self._stop.is_set():
                 born = time.monotonic()
-                code = await self._live(pipe)
+                code = await self._live(place, pipe)
                 if self._stop.is_set():
                     return
-                if self._ready < self._count:  # it never served: another try would end the same
+                if not self._complete:  # it never served: another try would end the same
                     self._code = abs(code)
                     return
                 delay = BACKOFF[0] if time.monotonic() - born > HEALTHY else delay
@@ -138,18 +157,64 @@ class Crew:
         finally:
             self._stop.set()
 
-    async def _live(self, pipe: int) -> int:
-        post = Post(os.getpid(), self._port, pipe)
+    async def _live(self, place: int, pipe: int) -> int:
+        """Start a worker; return the exit code of whoever has its place in the end."""
+        process: Process | None = await self._start(place, pipe)
+        self._posts[place] = process
+        code = 0
+        while process is not None:
+            code = await process.wait()
+            successor = self._posts[place]
+            process = successor if successor is not process else None
+        self._posts[place] = None
+        return code
+
+    async def _start(self, place: int, pipe: int) -> Process:
+        post = Post(os.getpid(), self._port, pipe, place)
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *sys.orig_argv[1:],
             env={**self._env, VARIABLE: " ".join(map(str, post))},
             pass_fds=(pipe,),
         )
-        self._alive.add(process)
+        self._alive[process.pid] = process
+        self._serving[process.pid] = asyncio.Event()
+        ended = asyncio.create_task(process.wait())
+        ended.add_done_callback(lambda _: self._bury(process.pid))
         if self._stop.is_set():
             self._signal(signal.SIGTERM)
-        try:
-            return await process.wait()
-        finally:
-            self._alive.discard(process)
+        return process
+
+    def _bury(self, pid: int) -> None:
+        del self._alive[pid]
+        self._serving.pop(pid).set()
+
+    async def _reload_for_ever(self, pipe: int) -> None:
+        while True:
+            await self._reload.wait()
+            self._reload.clear()
+            for place, old in enumerate(self._posts):
+                if old is not None and not await self._replace(place, old, pipe):
+                    log.error("a new worker does not serve; the others stay as they are")
+                    break
+            else:
+                log.warning("reloaded: %d workers replaced", len(self._posts))
+
+    async def _replace(self, place: int, old: Process, pipe: int) -> bool:
+        """Start a successor, and let `old` go once it serves; say whether it does."""
+        successor = await self._start(place, pipe)
+        await self._serving[successor.pid].wait()
+        if successor.returncode is not None:
+            return False
+        if self._posts[place] is not old:  # it died meanwhile, and has been replaced
+            successor.terminate()
+            return True
+        self._posts[place] = successor
+        with suppress(ProcessLookupError):
+            old.send_signal(signal.SIGHUP)  # leave, and let others take the port's connections
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._patience):
+                await old.wait()
+        with suppress(ProcessLookupError):
+            old.kill()
+        return True

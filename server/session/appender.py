@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from redis.exceptions import OutOfMemoryError
 
+from server.counts import COUNTS
 from server.errors import StoreUnavailable
 from server.session.answers import Flag, Shut, Turn
 from server.session.commands import append_command, gate_command, ring_command
@@ -108,7 +109,10 @@ class Appender:
 
     def _with_looks(self, append: Command, final: bool) -> Sequence[Command]:
         """Ring while another node listens; else, and at the gate, look now and then."""
-        now = self._left = self._loop.time()
+        now = self._loop.time()
+        if self._left:
+            COUNTS.gap.add(now - self._left)
+        self._left = now
         self._looked = now >= self._look_at
         self._rung = self._looked or self._heard or final
         self._unheard = not self._rung
@@ -166,6 +170,8 @@ class Appender:
     def landed(self, flight: Entry, turn: Turn | None = None) -> None:
         """Take an entry that Redis holds into the tail, and the gate if that was looked at."""
         self.flight = None
+        COUNTS.entries += 1
+        COUNTS.events += len(flight.lines)
         for line in flight.lines:
             self.backlog -= len(line)
         self._tail.absorb((flight,), turn)
@@ -177,6 +183,7 @@ class Appender:
         """Write no more."""
         if not self.over.done():
             self.over.set_result(why)
+            COUNTS.over[why.value] += 1
             self.moved.set()
         return True
 

@@ -1,5 +1,6 @@
 """Connections to Redis: made from a URL, checked once, told nothing of what they carry."""
 
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ from redis.asyncio.connection import AbstractConnection, ConnectionPool, parse_u
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from server.errors import StoreUnavailable
@@ -57,7 +58,7 @@ class Connections:
             await self.ready(connection)
             info = await ask(connection, "INFO")
         except (RedisError, OSError) as error:
-            raise StoreUnavailable(f"Redis cannot be reached: {type(error).__name__}") from error
+            raise StoreUnavailable(f"Redis cannot be reached: {_reason(error)}") from error
         finally:
             await connection.disconnect(nowait=True)
         lines = dict(line.split(":", 1) for line in info.decode().split("\r\n") if ":" in line)
@@ -69,7 +70,8 @@ class RedisUrl:
     """A URL taken apart: `kind` is "" (one server), "sentinel" or "cluster".
 
     `redis://`, `rediss://` or `unix://`; `redis+sentinel://host:port,…/service[/db]` or
-    `redis+cluster://host:port,…`, each also as `rediss+…`. User and password are those of Redis; the
+    `redis+cluster://host:port,…`, each also as `rediss+…`, which verifies every server's certificate,
+    the sentinels' too (`?ssl_ca_certs=FILE` for a private CA). User and password are those of Redis; the
     sentinels' own may be given as `?sentinel_username=…&sentinel_password=…`.
     """
 
@@ -93,12 +95,13 @@ class RedisUrl:
             if f"sentinel_{name}" in self._options
         }
         # No timeout of the library's (on Python 3.11 they swallow a cancellation), no retry (a lost
-        # reply would re-send the write), RESP 2, no decoding.
+        # reply would re-send the write), RESP 2, no decoding, no CLIENT SETINFO (Redis 7.0 has none).
         self._options |= {
             "protocol": 2,
             "socket_timeout": None,
             "socket_connect_timeout": CONNECT_TIMEOUT,
             "retry": Retry(NoBackoff(), 0),
+            "driver_info": None,
             "maint_notifications_config": MaintNotificationsConfig(enabled=False),
         }
 
@@ -114,12 +117,12 @@ class RedisUrl:
     def master(self) -> Connections:
         """Return what connects to the server that the sentinels name, if it calls itself the master."""
         timeouts = {"socket_timeout": SENTINEL_TIMEOUT, "socket_connect_timeout": SENTINEL_TIMEOUT}
-        sentinels = Sentinel(  # type: ignore[no-untyped-call]
-            self.addresses, sentinel_kwargs={**timeouts, **self._sentinel, "retry": Retry(NoBackoff(), 0)}
-        )
         options = {k: v for k, v in self._options.items() if k not in ("host", "port")}
-        options["ssl"] = "connection_class" in options
-        options.pop("connection_class", None)
+        options["ssl"] = options.pop("connection_class", None) is not None
+        secured = {k: v for k, v in options.items() if k == "ssl" or k.startswith("ssl_")}
+        asked = {**timeouts, **secured, **self._sentinel, "retry": Retry(NoBackoff(), 0)}
+        asked["driver_info"] = None
+        sentinels = Sentinel(self.addresses, sentinel_kwargs=asked)  # type: ignore[no-untyped-call]
         pool = SentinelConnectionPool(self.service, sentinels, **options)  # type: ignore[no-untyped-call]
         # A connection of the pool's refers to it weakly.
         return Connections(lambda: pool.make_connection(), _master)  # type: ignore[no-untyped-call]
@@ -129,6 +132,20 @@ async def ask(connection: AbstractConnection, *command: Any) -> Any:
     """Send one command, and return its reply; raise `RedisError` or `OSError`."""
     await connection.send_command(*command, check_health=False)
     return await connection.read_response(disable_decoding=True)
+
+
+def _reason(error: BaseException) -> str:
+    """Say why in words that hold neither an address nor a password."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"its certificate does not hold ({cause.verify_message})"
+        if isinstance(cause, AuthenticationError):
+            return "it refuses the user or the password"
+        if isinstance(cause, NoPermissionError):
+            return "its ACL does not let this user do what is needed"
+        cause = cause.__cause__ or cause.__context__
+    return type(error).__name__
 
 
 async def _trusted(connection: AbstractConnection) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import Context
 from typing import Protocol
 
 from redis.asyncio.connection import AbstractConnection
@@ -114,7 +115,8 @@ class _Bell:
         self._heard = heard
         self._channels: set[str] = set()
         self._asks: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
-        self._task = asyncio.create_task(self._run(), name="redis-doorbell")
+        # It outlives the request that happens to hang it up first.
+        self._task = asyncio.create_task(self._run(), name="redis-doorbell", context=Context())
 
     def add(self, channel: str) -> None:
         self._channels.add(channel)

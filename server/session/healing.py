@@ -9,6 +9,7 @@ import asyncio
 from enum import StrEnum
 from typing import Protocol
 
+from server.counts import COUNTS
 from server.errors import StoreUnavailable
 from server.events import Error, encode
 from server.session.answers import Flag, Renewal, Turn
@@ -121,6 +122,7 @@ class Healing:
         )
         if flag in _REFUSED:
             return self._writer.end(_REFUSED[flag])
+        COUNTS.heals += flag is Flag.OK
         return flag is Flag.OK
 
     async def _adopt(self) -> bool:

@@ -11,12 +11,14 @@ from dataclasses import replace
 
 import msgspec
 
+from server.counts import COUNTS
 from server.errors import UnknownModel
 from server.events import Content, Error, Reasoning, decode, encode
 from server.session.answers import Flag, Meta
 from server.session.producers import Producers
 from server.session.state import Spec
 from server.session.store import Identity, Store
+from server.trail import SESSION
 from server.upstream import Models, Request, Takeover, Upstream
 
 log = logging.getLogger(__name__)
@@ -43,10 +45,12 @@ class Heirs:
 
     async def succeed(self, sid: str) -> Flag:
         """End a session whose lease has lapsed (OK), or go on with it here (HELD); CLOSED or GONE."""
+        SESSION.set(sid)
         read = await self._store.peek(sid)
         flag = await self._inherit(sid, read.meta) if read.meta and not read.meta.gone else None
         if flag is None:
             flag = await self._store.claim(sid, self._node, PRODUCER_LOST, self._tombstone)
+            COUNTS.takeovers["ended"] += flag is Flag.OK
         log.info("takeover of a lapsed session: %s", flag)
         return flag
 
@@ -60,6 +64,7 @@ class Heirs:
         anew = spec.takeover is Takeover.RESTART
         flag, epoch = await self._producers.inherit(who, *going, anew=anew, heirs=HEIRS)
         if flag is Flag.OK:
+            COUNTS.takeovers["inherited"] += 1
             log.warning("session %s goes on here, epoch %d: %s", sid, epoch, spec.takeover)
             return Flag.HELD
         return None if flag in (Flag.SPENT, Flag.LOST) else flag

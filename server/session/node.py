@@ -4,7 +4,6 @@ import asyncio
 import random
 import secrets
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
 from typing import Any
 
 from server.callers import CALLER, Right
@@ -20,33 +19,18 @@ from server.session.hub import Hub
 from server.session.intake import Intake
 from server.session.jobs import Carrier
 from server.session.ledger import Ledger
+from server.session.levels import lookout
 from server.session.producers import Producers, Rules, Tasks
 from server.session.rows import Rows
+from server.session.seat import Seat
 from server.session.state import Action, Options, Spec
 from server.session.steering import Steering
 from server.session.store import Identity, Store
 from server.session.sweeper import sweep_for_ever
-from server.session.tail import Tail
 from server.session.viewer import Dialect, Sink, Viewer
 from server.upstream import Head, Models, Request
 
-CATCH_UP = 2.0
-SPREAD = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Seat:
-    """Where a client would read on: the tail and the cursor's seq, or from the start after a reset."""
-
-    tail: Tail
-    cursor: Cursor
-    reset: str | None = None
-
-    @property
-    def at_end(self) -> bool:
-        """Whether nothing is left to deliver, now or ever."""
-        log = self.tail.log
-        return log.closed and self.reset is None and self.cursor.seq == log.head
+CATCH_UP = SPREAD = 2.0
 
 
 class Node:
@@ -83,6 +67,7 @@ class Node:
         self._conversations = Conversations(Rows(store.runner), store, self._steering, self._tasks)
         self._producers = Producers(name, store, hub, hot, rules, self._tasks, self._steering.orphaned)
         self._steering.producers = self._producers
+        self.levels = lookout(hub, self._producers, self)
         self._intake = Intake(store, hub, self._producers)
         heirs = Heirs(name, models, store, self._producers, 5 * rules.lease)
         hub.succeed = heirs.succeed

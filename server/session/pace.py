@@ -8,6 +8,8 @@ overload turns into bigger flights and bigger writes instead of a queue that gro
 import time
 from collections.abc import Callable
 
+from server.counts import COUNTS
+
 LONGEST = 0.03
 """Seconds: one or two tokens of a fast stream, and nothing that a reader would see."""
 BUSY = 0.4
@@ -38,3 +40,8 @@ class Pace:
         load = min(1.0, (used - self._used) / took)
         self.load += (load - self.load) * took / (took + MEMORY)
         self._left, self._used = now, used
+
+    def land(self, jobs: int) -> None:
+        """Note that it is back."""
+        COUNTS.commit.add(self._wall() - self._left)
+        COUNTS.company.add(jobs)

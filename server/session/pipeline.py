@@ -9,11 +9,13 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from math import inf
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ReadOnlyError, RedisError
 
+from server.counts import COUNTS
 from server.session.jobs import Call, Job, nobody
 from server.session.link import Command, Link, Reply
 from server.session.pace import Pace
@@ -108,7 +110,8 @@ class Pipeline:
     def _leave(self) -> None:
         self._due = None
         if self._link is None:
-            self._connecting = self._loop.create_task(self._reconnect())
+            # The connection is everybody's, not that of the request that comes first.
+            self._connecting = self._loop.create_task(self._reconnect(), context=Context())
             return None
         flown: list[Command] = []
         for _ in range(min(FLIGHT_JOBS, len(self._jobs))):
@@ -127,6 +130,8 @@ class Pipeline:
     def _land(self, replies: list[Reply]) -> None:
         flight, self._flight = self._flight, []
         self._rest()
+        if self._pace is not None:
+            self._pace.land(len(flight))
         if self.down_since is not None:
             self.reconnected_at = self._loop.time()
         self._failures, self.down_since = 0, None
@@ -163,6 +168,7 @@ class Pipeline:
 
     def _broken(self) -> None:
         now = self._loop.time()
+        COUNTS.lost_connections += self._link is not None
         self._link = None
         self._rest()
         if self.down_since is None:

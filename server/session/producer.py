@@ -7,13 +7,15 @@ from dataclasses import dataclass
 
 import msgspec
 
+from server.counts import COUNTS, known_code
 from server.errors import UpstreamFailed
-from server.events import Aborted, AbortReason, Error, Event, FinalEvent, encode
+from server.events import Aborted, AbortReason, Error, Event, FinalEvent, decode_final, encode
 from server.session.appender import Appender
 from server.session.healing import Over
-from server.session.state import Report, Spec
+from server.session.state import Report, Spec, status_of
 from server.session.tail import Tail
 from server.traces import trace
+from server.trail import span
 from server.upstream import Request, Upstream
 
 log = logging.getLogger(__name__)
@@ -83,6 +85,7 @@ class Producer:
             await self._close()
             why = await self.appender.over
             self.appender.lease.size = self._bytes
+            self._count()
             self.appender.lease.report = msgspec.json.encode(self.closed.result())
             await self.appender.renew()
             if why in (Over.WRITTEN, Over.CLOSED):
@@ -104,11 +107,26 @@ class Producer:
         if not self._reading.cancelled():
             self.appender.add(encode(self._reading.result()), final=True)
         now = loop.time()
-        timings = {"duration_ms": round((now - self._started) * 1000, 1)}
+        close_ms = round((now - asked) * 1000, 2) if stopped else None
+        if stopped:
+            COUNTS.upstream_close.add(now - asked)
+        self.closed.set_result(Report(self._node, True, close_ms, self._timings()))
+
+    def _timings(self) -> dict[str, float]:
+        timings = {"duration_ms": round((asyncio.get_running_loop().time() - self._started) * 1000, 1)}
         if self._first is not None:
             timings["first_token_ms"] = round((self._first - self._started) * 1000, 1)
-        close_ms = round((now - asked) * 1000, 2) if stopped else None
-        self.closed.set_result(Report(self._node, True, close_ms, timings))
+        return timings
+
+    def _count(self) -> None:
+        log_ = self.tail.log
+        if not log_.closed:
+            return
+        final = decode_final(log_.lines[-1])
+        word = final.reason.value if isinstance(final, Aborted) else ""
+        word = known_code(final.code) if isinstance(final, Error) else word
+        COUNTS.ended[status_of(final).value, word] += 1
+        log.info("ended: %s %s, %d events", status_of(final).value, word or "-", log_.head)
 
     def stop(self, reason: AbortReason) -> None:
         """End the session in `aborted` from within."""
@@ -116,6 +134,12 @@ class Producer:
             self._reading.cancel(reason)
 
     async def _read(self, upstream: Upstream, request: Request) -> FinalEvent:
+        with span("generation", session=self.tail.sid, model=self._spec.model) as told:
+            final = await self._end(upstream, request)
+            told.tell(status=status_of(final).value, tokens=self._tokens, **self._timings())
+        return final
+
+    async def _end(self, upstream: Upstream, request: Request) -> FinalEvent:
         try:
             async with asyncio.timeout(self._bounds.seconds) as limit:
                 return await upstream(request, self)
@@ -137,7 +161,9 @@ class Producer:
     def push(self, event: Event) -> None:
         """Take the upstream's next event (`server.upstream.Feed`)."""
         line = encode(event)
-        self._first = self._first or asyncio.get_running_loop().time()
+        if self._first is None:
+            self._first = asyncio.get_running_loop().time()
+            COUNTS.first_token.add(self._first - self._started)
         self._tokens += 1
         self._bytes += len(line)
         if self._tokens > self._bounds.tokens or self._bytes > self._bounds.bytes:

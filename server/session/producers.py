@@ -4,11 +4,12 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from server.callers import CALLER
+from server.counts import COUNTS
 from server.errors import StoreUnavailable
 from server.events import AbortReason
 from server.session.answers import Flag
@@ -23,6 +24,7 @@ from server.session.producer import Bounds, Producer
 from server.session.state import Options, Spec
 from server.session.store import Identity, Store
 from server.traces import trace
+from server.trail import SESSION
 from server.upstream import Request, Takeover, Upstream
 
 log = logging.getLogger(__name__)
@@ -123,12 +125,16 @@ class Producers:
         hot.reconnected = self._look_again
         tasks.spawn(self._beat())
 
+    def __iter__(self) -> Iterator[Producer]:
+        return iter(self._running.values())
+
     def get(self, sid: str) -> Producer | None:
         """Return the session's producer, if it is one of this node."""
         return self._running.get(sid)
 
     def prepare(self, who: Identity) -> tuple[Producer, Follower]:
         """Return the producer of a session that may start here, and its tail's reader."""
+        SESSION.set(who.sid)
         follower = self._hub.prepare(who)
         return self._made(who, follower, heir=False), follower
 
@@ -167,6 +173,7 @@ class Producers:
     def _begin(self, producer: Producer, follower: Follower, epoch: int) -> None:
         producer.appender.lease.begin(epoch)
         self._running[producer.tail.sid] = producer
+        COUNTS.started += 1
         # Those of one burst do not beat together for ever.
         first = self._rules.lease / 3 * random.uniform(0.5, 1.0)
         self._beats.append((asyncio.get_running_loop().time() + first, producer))

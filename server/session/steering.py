@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from server.counts import COUNTS
 from server.errors import Gone, StoreUnavailable
 from server.events import Aborted, AbortReason, decode_final, encode
 from server.session import snapshot
@@ -78,6 +79,7 @@ class Steering:
         if missing:
             raise await self._hub.absent(sid)
         self._take(sid, result)
+        COUNTS.controls[action.value] += 1
         return result
 
     def _take(self, sid: str, result: Controlled) -> None:

@@ -4,7 +4,7 @@ When the log grows the tail sweeps its viewers once; the bytes are made once for
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from server.events import Cursor
 from server.session.answers import Shut, Turn
@@ -150,6 +150,11 @@ class Tail:
         """Remove a viewer."""
         if self.viewers.pop(viewer, viewer) is None:
             self._changed(self)
+
+    def forms(self) -> Iterator[tuple[str, Viewer]]:
+        """Yield each viewer and the name of its wire format."""
+        names = {id(e): type(d).__name__.lower() for d, e in self._encodings.items()}
+        return ((names.get(id(viewer.encoding), "other"), viewer) for viewer in self.viewers)
 
     def replace(self, log: Log, reason: str) -> None:
         """Go on with another log: whoever stands where it has nothing drops all and reads it anew."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Protocol
 
+from server.counts import COUNTS
 from server.session.log import Log
 
 PAGE_EVENTS = 512
@@ -179,6 +180,7 @@ class Viewer:
         """Deliver nothing more."""
         if not self.ended.done():
             self.ended.set_result(ending)
+            COUNTS.left[ending.value] += 1
 
     def move(self) -> None:
         """Send the client to another node."""

@@ -10,7 +10,8 @@ from typing import Any
 from aiohttp import web
 
 from server.errors import BadJson, Gone, NotFound
-from server.session.node import Node, Seat
+from server.session.node import Node
+from server.session.seat import Seat
 from server.session.state import Action
 from server.transport import api, bodies, parts
 from server.transport.api import answer, routes
@@ -28,7 +29,8 @@ async def begin(node: Node, chat: dict[str, Any], key: str | None = None) -> Sea
     """Start the answer of a chat; return the seat at its start."""
     start = bodies.start_of(chat_body(chat), node.models.default)
     sid = bodies.new_sid() if key is None else bodies.sid_of(key, node.secret)
-    echo = {"message_id": message_id(chat) or sid}
+    goes_on = message_id(chat)
+    echo = {"message_id": goes_on} if goes_on else None
     await node.start(sid, start.request, start.options, start.digest, fresh=key is None, echo=echo)
     return await node.seat(sid, None)
 

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from server.errors import BadCursor, InvalidRequest, NotFound
 from server.session.state import Action
+from server.trail import SESSION
 from server.transport import bodies, sse
 from server.transport.bodies import Start
 from server.transport.context import CONTEXT
@@ -34,6 +35,7 @@ def sid_from(request: web.Request) -> str:
     sid = request.match_info["sid"]
     if not bodies.valid_sid(sid):
         raise NotFound()
+    SESSION.set(sid)
     return sid
 
 

@@ -16,6 +16,7 @@ from aiohttp import web
 from server.errors import BadCursor, BadJson, InvalidRequest, NotFound, TooLarge
 from server.events import Cursor
 from server.session.state import Options
+from server.trail import SESSION
 from server.upstream import Head, Request
 
 _SID = re.compile(r"[A-Za-z0-9_-]{22,64}", re.ASCII)
@@ -174,6 +175,7 @@ def sid_in(message: dict[str, Any]) -> str:
     sid = message.get("session")
     if not valid_sid(sid):
         raise NotFound()
+    SESSION.set(str(sid))
     return str(sid)
 
 

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from server.errors import BadCursor, NotFound
 from server.events import Cursor
-from server.session.node import Seat
+from server.session.seat import Seat
 from server.session.state import Action
 from server.transport import bodies, sse
 from server.transport.api import answer, routes

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from server.counts import COUNTS
 from server.errors import (
     Draining,
     ForeignPage,
@@ -83,6 +84,7 @@ async def _closed(request: web.Request, error: TokenwireError) -> web.StreamResp
 
 def error_response(error: TokenwireError) -> web.Response:
     """Return an error as an HTTP answer."""
+    COUNTS.errors[error.code] += 1
     headers = {"Retry-After": f"{math.ceil(error.retry_after)}"} if error.retry_after is not None else {}
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"

@@ -11,7 +11,7 @@ from aiohttp import web
 from server.errors import Gone, InvalidRequest, TokenwireError, UnknownModel
 from server.events import decode, decode_final
 from server.session.log import Log
-from server.session.node import Seat
+from server.session.seat import Seat
 from server.session.state import Options
 from server.transport import api, bodies, parts
 from server.transport.api import answer, routes

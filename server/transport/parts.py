@@ -16,7 +16,7 @@ from aiohttp import web
 from server.errors import Gone, StoreUnavailable
 from server.events import FinalEvent, decode_final
 from server.session.log import Log
-from server.session.node import Seat
+from server.session.seat import Seat
 from server.session.tail import Tail
 from server.session.viewer import Dialect, Ending, Sink, Viewer
 from server.transport.context import CONTEXT

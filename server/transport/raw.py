@@ -7,7 +7,7 @@ from aiohttp import web
 
 from server.errors import Draining, Gone
 from server.events import decode
-from server.session.node import Seat
+from server.session.seat import Seat
 from server.session.viewer import Ending
 from server.transport import sse
 from server.transport.api import routes, sid_from

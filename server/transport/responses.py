@@ -8,7 +8,8 @@ from aiohttp import web
 
 from server.errors import InvalidRequest, NotFound
 from server.events import Cursor, decode_final
-from server.session.node import CATCH_UP, Seat
+from server.session.node import CATCH_UP
+from server.session.seat import Seat
 from server.session.state import Action
 from server.transport import bodies, parts
 from server.transport.api import answer, routes

@@ -12,7 +12,7 @@ from aiohttp.http import HttpVersion11
 from aiohttp_sse import EventSourceResponse
 
 from server.errors import InvalidRequest, TokenwireError
-from server.session.node import Seat
+from server.session.seat import Seat
 from server.session.viewer import RETRY_MS, Dialect, Ending, Viewer
 from server.transport.context import CONTEXT
 from server.transport.sink import ChunkSink, RawSink, tune

@@ -13,31 +13,24 @@ from typing import Any
 import orjson
 from aiohttp import WSMsgType, web
 
+from server.counts import COUNTS
 from server.errors import BadJson, InvalidRequest, NotFound, TokenwireError, UnknownType
 from server.events import Cursor
-from server.session.node import Seat
+from server.session.seat import Seat
 from server.session.state import Action
 from server.session.viewer import Ending, Viewer
 from server.traces import trace
+from server.trail import SESSION
 from server.transport import bodies
 from server.transport.api import routes, sid_from
 from server.transport.context import CONTEXT
 from server.transport.guard import PROTOCOL
-from server.transport.guest import Guest
+from server.transport.guest import CLOSE, HEARTBEAT, Guest
 from server.transport.sink import RawSink, tune
 from server.transport.sse import merged_of
 from server.wire.native import WebSocket, text_frame
 
 log = logging.getLogger(__name__)
-
-HEARTBEAT = 15.0
-CLOSE = {
-    Ending.FINAL: 1000,
-    Ending.GONE: 4410,
-    Ending.MOVING: 1012,
-    Ending.SLOW: 4408,
-    Ending.LOST: 1001,
-}
 
 
 class Socket:
@@ -101,6 +94,7 @@ class Socket:
 
     async def _answer(self, text: str) -> None:
         ref: Any = None
+        SESSION.set("")
         try:
             self._guest.command()
             message = bodies.json_object(text)
@@ -124,6 +118,7 @@ class Socket:
         self._sink.write(text_frame(orjson.dumps(body)))
 
     def _refuse(self, ref: Any, error: TokenwireError) -> None:
+        COUNTS.errors[error.code] += 1
         self._send({"type": "reply", "ref": ref, "ok": False, "error": error.as_dict()})
 
     def _end(self, code: int, why: str) -> None:

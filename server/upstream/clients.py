@@ -5,7 +5,8 @@ import os
 from collections.abc import Mapping
 from functools import partial
 
-from server.settings import ModelRoute, Settings
+from server.settings import Settings
+from server.tables import ModelRoute
 from server.upstream import Models, Route, Source, Takeover, Upstream, pulled
 from server.upstream.anthropic import BASE_URL, KEY_VARIABLE, Anthropic
 from server.upstream.caller import Server

@@ -3,7 +3,6 @@
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 import redis
 
@@ -110,35 +109,37 @@ def commanded(*commands: str) -> Fault:
     return fault
 
 
-def _guarded(client: redis.Redis) -> list[bytes]:
-    """Return the logs that a producer still guards: a failover loses what was written of late.
+LOSE = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + time[2] / 1000
+local lease = tonumber(redis.call('HGET', KEYS[2], 'lease') or 0)
+if lease <= now + ARGV[1] then return 0 end
+return redis.call('XDEL', KEYS[1], unpack(ARGV, 2))
+"""
+"""Removes entries of a log that a producer still guards; one that has just been killed guards nothing, so
+its lease must be fresh."""
 
-    One that has just been killed guards nothing, so a lease must be fresh.
-    """
-    seconds, micros = client.time()
-    fresh = seconds * 1000 + micros / 1000 + FLAGS["lease"] * 600
-    logs = client.scan_iter("tw:*:l", count=1000)
-    return [key for key in logs if int(client.hget(key[:-1] + b"m", "lease") or 0) > fresh]
+
+def _lose(client: redis.Redis, key: bytes, ids: list[bytes]) -> int:
+    fresh = FLAGS["lease"] * 600
+    return int(client.eval(LOSE, 2, key, key[:-1] + b"m", fresh, *ids)) if ids else 0
 
 
 async def cut_tails(cluster: Cluster) -> None:
     """Lose the last entries of each log, as a failover with a lagging replica does."""
     client = cluster.redis.client()
-    for key in _guarded(client):
-        lost = [id for id, _ in client.xrevrange(key, count=cluster.dice.randint(1, 8))]
-        cluster.lost_acked += len(lost)
-        with suppress(redis.ResponseError):
-            client.xdel(key, *lost)
+    for key in client.scan_iter("tw:*:l", count=1000):
+        last = [id for id, _ in client.xrevrange(key, count=cluster.dice.randint(1, 8))]
+        cluster.lost_acked += _lose(client, key, last)
     client.close()
 
 
 async def make_holes(cluster: Cluster) -> None:
     """Lose one entry of each log."""
     client = cluster.redis.client()
-    for key in _guarded(client):
-        rows = client.xrange(key)
-        if rows:
-            client.xdel(key, cluster.dice.choice(rows)[0])
+    for key in client.scan_iter("tw:*:l", count=1000):
+        if rows := client.xrange(key):
+            cluster.lost_acked += _lose(client, key, [cluster.dice.choice(rows)[0]])
     client.close()
 
 

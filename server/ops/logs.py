@@ -1,0 +1,49 @@
+"""Logging: one line a record, as text or as JSON, with the request and the session at hand."""
+
+import json
+import logging
+import time
+
+from server.trail import REQUEST, SESSION
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a record: `time` (UTC), `level`, `logger`, `message`, what it is about, `error`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as one line."""
+        seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        line = {
+            "time": f"{seconds}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            "process": record.process,
+        } | _about()
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+class TextLines(logging.Formatter):
+    """One line for a terminal; what it is about comes last."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Return the line without the stack."""
+        about = "".join(f" {name}={value}" for name, value in _about().items())
+        return super().formatMessage(record) + about
+
+
+def _about() -> dict[str, str]:
+    facts = {"request": REQUEST.get(), "session": SESSION.get()}
+    return {name: value for name, value in facts.items() if value}
+
+
+def configure(level: str, form: str) -> None:
+    """Log to standard error from `level` on, in the form `text` or `json`."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines() if form == "json" else TextLines())
+    logging.basicConfig(level=level.upper(), handlers=[handler])

@@ -1,0 +1,51 @@
+"""How things stand on one node: counted when somebody asks, by looking at what is there."""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Protocol
+
+from server.counts import Levels
+from server.session.hub import Hub
+from server.session.producer import Producer
+from server.session.producers import Producers
+
+
+class Watched(Protocol):
+    """What is told of a node as a whole."""
+
+    draining: bool
+
+    def down_for(self) -> float:
+        """Return the seconds for which Redis has not been reached."""
+
+
+def lookout(hub: Hub, producers: Producers, node: Watched) -> Callable[[], Levels]:
+    """Return what counts a node's sessions and viewers."""
+
+    def look() -> Levels:
+        sessions = Counter({"running": 0, "paused": 0, "lingering": 0})
+        sessions.update(map(_state, producers))
+        queued = sum(producer.appender.backlog for producer in producers)
+        return Levels(sessions, *_viewers(hub), queued, node.down_for(), node.draining)
+
+    return look
+
+
+def _state(producer: Producer) -> str:
+    if producer.appender.over.done():
+        return "lingering"
+    return "running" if producer.tail.gate is None else "paused"
+
+
+def _viewers(hub: Hub) -> tuple[Counter[str], int, int]:
+    """Return the viewers by format, how many are behind, and how far the last of them."""
+    viewers: Counter[str] = Counter()
+    behind = furthest = 0
+    for follower in hub.followers.values():
+        limit = follower.tail.limit
+        for form, viewer in follower.tail.forms():
+            viewers[form] += 1
+            if not viewer.still and viewer.position < limit:
+                behind += 1
+                furthest = max(furthest, limit - viewer.position)
+    return viewers, behind, furthest

@@ -1,0 +1,135 @@
+"""Behind nginx: tokens come one by one, sockets work, and a lost node is no lost session."""
+
+import asyncio
+import signal
+from contextlib import suppress
+from itertools import pairwise
+
+import aiohttp
+import pytest
+
+from tests.clients import Item, Server, Socket, is_event, ndjson, seqs, sse, start, text_of, ws
+from tests.ops.nginx import BINARY, Nginx
+from tests.processes import Process, demo_text, serve
+
+pytestmark = pytest.mark.skipif(BINARY is None, reason="needs nginx")
+
+TOKENS, RATE = 60, 40
+BUFFERING = {"proxy_buffering off;": "proxy_buffering on;"}
+
+
+@pytest.fixture
+async def nodes(redis_server):
+    """Two nodes, as processes."""
+    made = [await serve(redis_server.url, linger=5, drain=3, lease=2) for _ in range(2)]
+    yield made
+    for node in made:
+        await node.end()
+
+
+@pytest.fixture
+def proxy(tmp_path):
+    """Put nginx in front of nodes."""
+    running: list[Nginx] = []
+
+    def make(nodes: list[Process], changes: dict[str, str] | None = None) -> Server:
+        running.append(Nginx(tmp_path, [node.port for node in nodes], changes or {}))
+        return Server(running[-1].port)
+
+    yield make
+    for nginx in running:
+        nginx.end()
+
+
+@pytest.mark.parametrize("read", [sse, ndjson, ws])
+@pytest.mark.parametrize("changes", [{}, BUFFERING], ids=["buffering off", "buffering on"])
+async def test_tokens_come_one_by_one(nodes, proxy, http, read, changes):
+    server = proxy(nodes, changes)
+    sid = await start(http, server, tokens=TOKENS, rate=RATE)
+    loop = asyncio.get_running_loop()
+    times, events = [], []
+    async for item in read(http, server, sid):
+        if is_event(item):
+            times.append(loop.time())
+            events.append(item)
+    assert text_of(events) == await demo_text("x", TOKENS)
+    # Held back, they would come in a few lumps; the answer takes 1.5 s.
+    assert max(later - earlier for earlier, later in pairwise(times)) < 0.5
+    assert times[-1] - times[0] > 0.8 * TOKENS / RATE
+
+
+async def test_a_socket_steers_through_it(nodes, proxy, http):
+    server = proxy(nodes)
+    async with http.ws_connect(server.url("/v1/ws")) as socket:
+        client = Socket(socket)
+        sid = (await client.ask("start", prompt="x", tokens=5000, rate=100))["session"]
+        await client.until("content")
+        assert (await client.ask("pause", session=sid))["paused"]
+        answer = await client.ask("abort", session=sid)
+        assert (answer["status"], answer["upstream_closed"]) == ("aborted", True)
+
+
+async def test_a_page_is_not_foreign_behind_it(nodes, proxy, http):
+    server = proxy(nodes)
+    url, body = server.url("/v1/sessions"), {"prompt": "x", "tokens": 1}
+    for origin, status in ((server.url(""), 201), ("http://elsewhere.example", 403)):
+        async with http.post(url, json=body, headers={"Origin": origin}) as answer:
+            assert answer.status == status
+
+
+async def test_a_request_has_the_name_that_nginx_gave_it(nodes, proxy, http):
+    async with http.get(proxy(nodes).url("/v1/models")) as answer:
+        assert len(answer.headers["X-Request-Id"]) == 32
+
+
+class Follower:
+    """Reads a session to the end as a browser would: with the last id, again and again."""
+
+    def __init__(self, http: aiohttp.ClientSession, server: Server, sid: str) -> None:
+        self.events: list[Item] = []
+        self.task = asyncio.create_task(self._read(http, server, sid))
+
+    async def _read(self, http: aiohttp.ClientSession, server: Server, sid: str) -> None:
+        events = self.events
+        while not events or events[-1]["type"] != "done":
+            with suppress(OSError, aiohttp.ClientError, AssertionError):
+                async for item in sse(http, server, sid, events[-1]["id"] if events else None):
+                    events += [item] if is_event(item) else []
+            await asyncio.sleep(0.05)
+
+
+async def followed(http, server, sids: list[str]) -> list[Follower]:
+    """Return two followers of each session, once all of them are in the middle of it."""
+    followers = [Follower(http, server, sid) for sid in sids * 2]
+    while any(len(follower.events) < 10 for follower in followers):
+        await asyncio.sleep(0.01)
+    return followers
+
+
+async def test_the_clients_of_a_killed_node_go_on_at_the_other(nodes, proxy, http):
+    survivor, victim = nodes
+    server = proxy(nodes)
+    followers = await followed(
+        http, server, [await start(http, survivor, tokens=120, rate=60) for _ in range(4)]
+    )
+    victim.signal(signal.SIGKILL)
+    await asyncio.gather(*(follower.task for follower in followers))
+    for follower in followers:
+        assert text_of(follower.events) == await demo_text("x", 120)
+        assert seqs(follower.events) == list(range(1, 122))
+
+
+async def test_a_reload_of_all_workers_loses_nobody(redis_server, proxy, http):
+    crew = await serve(redis_server.url, workers=2, linger=5, drain=6, lease=2)
+    try:
+        server = proxy([crew])
+        sids = [await start(http, server, tokens=100, rate=50) for _ in range(4)]
+        followers = await followed(http, server, sids)
+        crew.signal(signal.SIGHUP)
+        await asyncio.gather(*(follower.task for follower in followers))
+        for follower in followers:
+            assert text_of(follower.events) == await demo_text("x", 100)
+            assert seqs(follower.events) == list(range(1, 102))
+    finally:
+        crew.signal(signal.SIGTERM)
+        assert await crew.process.wait() == 0
