@@ -58,6 +58,8 @@ class Codec:
 
     def _opened(self, sid: str, id: bytes, fields: list[bytes]) -> list[bytes]:
         head, _, events = fields[1].partition(b"\n")
+        if events[:1] != _MARK:
+            return fields
         return [fields[0], b"\n".join((head, self.open(sid, id, events))), *fields[2:]]
 
     def open(self, sid: str, place: bytes, data: bytes) -> bytes:

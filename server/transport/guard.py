@@ -60,7 +60,9 @@ async def _refused(request: web.Request, error: TokenwireError) -> web.StreamRes
     passing = isinstance(error, RateLimited | StoreUnavailable | Draining)
     if passing and sse.for_event_source(request):
         return await sse.come_back(request, error)
-    if upgrades(request) and not isinstance(error, ForeignPage):
+    # A close code has to say no less than the status would.
+    telling = error.close >= 4000 or error.close == Draining.close
+    if upgrades(request) and telling and not isinstance(error, ForeignPage):
         return await _closed(request, error)
     return error_response(error)
 

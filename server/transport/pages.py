@@ -70,7 +70,8 @@ class Pages:
         if host is None or host.lower() in self._hosts:
             return True
         name = host.lower().rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host.lower()
-        if name == "localhost" or name.endswith(".localhost"):
+        # Nobody on the internet has a name without a dot, such as `localhost`.
+        if name and ("." not in name or name.endswith(".localhost")):
             return True
         try:
             return bool(ipaddress.ip_address(name.strip("[]")))

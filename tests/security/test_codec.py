@@ -36,10 +36,11 @@ def test_what_is_sealed_is_read_back_as_it_was(texts, final):
 
 def test_keys_change_while_logs_live():
     old, new, plain = (Entry(7, n, n + 1, (b'"hush%d"' % n, b'"x"')) for n in (1, 3, 5))
-    rows = [row(old, A), row(new, BOTH), row(plain, PLAIN)]
-    assert BOTH.entries(SID, rows) == (old, new, plain)
-    assert b"hush" not in b"".join(rows[0][1] + rows[1][1])
-    assert rows[1][1][1].startswith(b"3 4\n\0b\0")
+    marker, end = Entry(7, 1, 1), Entry(7, 7, 7, (b'"end"',), final=True)
+    rows = [row(marker), row(old, A), row(new, BOTH), row(plain, PLAIN), row(end, BOTH)]
+    assert BOTH.entries(SID, rows) == (marker, old, new, plain, end)
+    assert b"hush" not in b"".join(rows[1][1] + rows[2][1])
+    assert rows[2][1][1].startswith(b"3 4\n\0b\0")
     assert row(old, A) != row(old, A)
 
 

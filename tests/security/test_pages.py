@@ -133,6 +133,7 @@ async def test_every_answer_tells_the_browser_to_be_careful(make_node, http):
         ("localhost:8080", True),
         ("LOCALHOST", True),
         ("page.localhost", True),
+        ("tokenwire:8080", True),
         ("[::1]:8080", True),
         ("192.0.2.1", True),
         ("app.example", True),
