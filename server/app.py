@@ -11,17 +11,21 @@ from aiohttp import web
 import server.transport.ai_sdk
 import server.transport.ai_sdk_socket
 import server.transport.conversations
-import server.transport.health
 import server.transport.openai
 import server.transport.push
 import server.transport.raw
 import server.transport.responses
+import server.transport.tickets
 import server.transport.ws  # noqa: F401 - their routes join api's
 from server.errors import StoreUnavailable
+from server.ops.auth import Auth
+from server.ops.limits import Addresses
+from server.session.codec import codec
 from server.session.deployment import deployed
 from server.session.directory import Directory
 from server.session.doorbell import Doorbell
 from server.session.hub import Hub
+from server.session.ledger import Allowed, Ledger
 from server.session.node import Node
 from server.session.pace import Pace
 from server.session.producer import Bounds
@@ -29,15 +33,19 @@ from server.session.producers import Rules
 from server.session.scripts import load
 from server.session.store import Store
 from server.settings import Settings
-from server.transport import api, guard, trace
+from server.transport import api, guard, health, named
+from server.transport.access import ACCESS, PUBLIC, Access, identity
 from server.transport.context import CONTEXT, Context
+from server.transport.doorstep import ADDRESSES
 from server.transport.heart import Heart
+from server.transport.pages import PAGES, Pages, pages
 from server.upstream import Source
 from server.upstream.clients import Clients
 
 log = logging.getLogger(__name__)
 
 SETTINGS = web.AppKey("settings", Settings)
+AUTH = web.AppKey("auth", Auth)
 _CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'none'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -51,15 +59,21 @@ def create_app(settings: Settings, *, upstreams: Mapping[str, Source] | None = N
     `settings.redis` must be a URL: whoever runs the application starts the embedded server.
     Starting it raises `StoreUnavailable` if that Redis cannot be reached or would evict keys.
     """
-    passed = [trace.requests, guard.errors, guard.origins]
-    app = web.Application(middlewares=passed, client_max_size=settings.max_body)
+    middlewares = [named.requests, guard.errors, pages, identity]
+    app = web.Application(middlewares=middlewares, client_max_size=settings.max_body)
     app[SETTINGS] = settings
+    app[AUTH] = Auth(settings)
+    app[ADDRESSES] = Addresses(settings.trust_proxy, settings.max_connections, settings.max_requests)
+    app[PAGES] = Pages(settings.allow_origin, settings.insecure or app[AUTH].asks)
+    app.on_response_prepare.append(app[PAGES].dress)
     app.cleanup_ctx.append(partial(_run_node, upstreams=upstreams or {}))
     app.on_shutdown.append(_drain)
-    app.on_response_prepare.append(trace.name_it)
+    app.on_response_prepare.append(named.answers)
     app.add_routes(api.routes)
-    for name, page in _pages().items():
-        app.router.add_get(f"/{name}", partial(_page, *page))
+    shown = {name: partial(_page, *page) for name, page in _pages().items()}
+    for name, page in shown.items():
+        app.router.add_get(f"/{name}", page)
+    app[PUBLIC] = frozenset({health.healthz, health.readyz, *shown.values()})
     return app
 
 
@@ -73,7 +87,7 @@ async def _run_node(app: web.Application, upstreams: Mapping[str, Source]) -> As
             f"Redis evicts keys (maxmemory-policy {evicting[0]}); tokenwire needs noeviction."
         )
     hot, calls = deployment.carrier(Pace), deployment.carrier()
-    store = Store(calls, load(all(f.flags for f in facts)))
+    store = Store(calls, load(all(f.flags for f in facts)), codec(settings.log_keys))
     name = secrets.token_hex(6)
     rung: list[Hub] = []
     doorbell = Doorbell(deployment, lambda channel: rung[0].rung(channel))
@@ -81,12 +95,14 @@ async def _run_node(app: web.Application, upstreams: Mapping[str, Source]) -> As
     hub = Hub(store, directory, calls, doorbell, name, settings.lease)
     rung.append(hub)
     secret = settings.secret.encode() if settings.secret else await directory.secret()
-    clients = Clients(settings)
-    node = Node(name, clients.models(upstreams), store, directory, hub, hot, rules(settings), secret)
+    clients, ledger = Clients(settings), Ledger(calls, rules(settings).allowed)
+    models = clients.models(upstreams)
+    node = Node(name, models, store, directory, hub, hot, rules(settings), secret, ledger)
     heart = Heart(settings.heartbeat)
-    origins = tuple(settings.allow_origin)
-    app[CONTEXT] = Context(node, heart, settings.redis_grace, settings.max_frame, origins)
+    app[CONTEXT] = Context(node, heart, settings.redis_grace, settings.max_frame, settings.max_commands)
+    access = app[ACCESS] = Access(app[AUTH], ledger, secret, app[ADDRESSES], app[PAGES], settings)
     yield
+    await access.aclose()
     await heart.aclose()
     await node.aclose()
     await clients.aclose()
@@ -113,6 +129,9 @@ def rules(settings: Settings) -> Rules:
         ),
         send_timeout=settings.send_timeout,
         grace=settings.redis_grace,
+        allowed=Allowed(
+            settings.max_running, settings.max_paused, settings.max_stored, settings.max_viewers
+        ),
     )
 
 
@@ -126,10 +145,5 @@ def _pages() -> dict[str, tuple[bytes, str]]:
 
 
 async def _page(body: bytes, content_type: str, request: web.Request) -> web.Response:
-    headers = {
-        "Content-Security-Policy": _CSP,
-        "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "no-referrer",
-        "Cache-Control": "no-cache",
-    }
+    headers = {"Content-Security-Policy": _CSP, "Cache-Control": "no-cache"}
     return web.Response(body=body, content_type=content_type, charset="utf-8", headers=headers)

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from server.errors import TokenwireError
 from server.ops import embedded, logs, workers
-from server.settings import SETTINGS, Settings, SettingsError, flag, is_list, shown
+from server.ops.auth import demand_identity
+from server.settings import SETTINGS, Settings, SettingsError, flag, is_list, is_switch, shown
 from server.sources import Loaded, as_toml, load
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ TOOLS = {
     "inspect": "server.ops.operator:inspect",
     "tail": "server.ops.operator:tail",
     "abort": "server.ops.operator:abort",
+    "token": "server.ops.token:run",
     "loadtest": "server.ops.loadtest.command:main",
 }
 BACKLOG = 1024  # connections waiting to be accepted, when all clients of a lost node come at once
@@ -83,6 +85,11 @@ def _parse(argv: Sequence[str]) -> tuple[str, Loaded]:
     parser.add_argument("--config", metavar="FILE", help="TOML file with settings")
     for name, setting in SETTINGS.items():
         if option := flag(name):
+            if is_switch(name):
+                parser.add_argument(
+                    option, dest=name, action="store_const", const="true", help=setting.help
+                )
+                continue
             action = "append" if is_list(name) else "store"
             parser.add_argument(option, dest=name, action=action, metavar="X", help=setting.help)
     known, unknown = parser.parse_known_args(argv)
@@ -96,6 +103,7 @@ def _parse(argv: Sequence[str]) -> tuple[str, Loaded]:
 
 
 def _serve(settings: Settings) -> int:
+    demand_identity(settings)
     logs.configure(settings.log_level, settings.log_format)
     if post := workers.Post.of(os.environ):
         post.take()
@@ -139,6 +147,7 @@ async def _node(settings: Settings, announce: Callable[[int], None], shared: boo
 
     from server.app import create_app
     from server.transport.context import CONTEXT
+    from server.transport.doorstep import Runner
 
     stop, relieved = asyncio.Event(), asyncio.Event()
     asked = {signal.SIGTERM: (stop,), signal.SIGINT: (stop,)} | dict.fromkeys(HANGUP, (relieved, stop))
@@ -146,7 +155,13 @@ async def _node(settings: Settings, announce: Callable[[int], None], shared: boo
         with suppress(NotImplementedError):  # Windows: Ctrl-C cancels this task instead
             asyncio.get_running_loop().add_signal_handler(number, _set, events)
     app = create_app(settings)
-    runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=LEFTOVER)
+    runner = Runner(
+        app,
+        handler_cancellation=True,
+        access_log=None,
+        shutdown_timeout=LEFTOVER,
+        keepalive_timeout=settings.idle_timeout,
+    )
     watched = AsyncExitStack()
     try:
         await runner.setup()

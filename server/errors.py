@@ -24,7 +24,8 @@ class TokenwireError(Exception):
 
     def as_dict(self) -> dict[str, Any]:
         """Return the body of the `error` member of an answer."""
-        return {"code": self.code, "message": self.message, "type": self.type}
+        told = {"code": self.code, "message": self.message, "type": self.type}
+        return told if self.retry_after is None else told | {"retry_after": self.retry_after}
 
 
 class InvalidRequest(TokenwireError):
@@ -61,8 +62,7 @@ class UnknownType(InvalidRequest):
 class UnknownModel(InvalidRequest):
     """No upstream serves that model."""
 
-    code, status = "unknown_model", 404
-    message = "No upstream serves this model."
+    code, status, message = "unknown_model", 404, "No upstream serves this model."
 
 
 class TooLarge(InvalidRequest):
@@ -75,15 +75,13 @@ class TooLarge(InvalidRequest):
 class MethodNotAllowed(InvalidRequest):
     """That path knows other methods."""
 
-    code, status = "method_not_allowed", 405
-    message = "This path does not know that method."
+    code, status, message = "method_not_allowed", 405, "This path does not know that method."
 
 
 class UnsupportedMediaType(InvalidRequest):
     """The body is not JSON."""
 
-    code, status = "unsupported_media_type", 415
-    message = "The body must be application/json."
+    code, status, message = "unsupported_media_type", 415, "The body must be application/json."
 
 
 class Unauthorized(TokenwireError):
@@ -100,6 +98,12 @@ class Forbidden(TokenwireError):
     message = "This is not allowed."
 
 
+class ForeignPage(Forbidden):
+    """A page of another origin made a browser ask."""
+
+    message = "This origin is not allowed."
+
+
 class NotFound(TokenwireError):
     """No such session, or not yours."""
 
@@ -110,8 +114,7 @@ class NotFound(TokenwireError):
 class NoSuchPath(NotFound):
     """Nothing lives at that path."""
 
-    code = "no_such_path"
-    message = "Nothing is served at this path."
+    code, message = "no_such_path", "Nothing is served at this path."
 
 
 class Gone(TokenwireError):
@@ -210,40 +213,34 @@ class UpstreamFailed(TokenwireError):
 class UpstreamRejected(UpstreamFailed):
     """The upstream answered 4xx: the request or the key is wrong."""
 
-    code, retryable = "upstream_rejected", False
-    message = "The model server refused the request."
+    code, retryable, message = "upstream_rejected", False, "The model server refused the request."
 
 
 class UpstreamRateLimited(UpstreamFailed):
     """The upstream answered 429 (or 503) for longer than we may wait."""
 
-    code, status = "upstream_rate_limited", 429
-    message = "The model server is overloaded."
+    code, status, message = "upstream_rate_limited", 429, "The model server is overloaded."
 
 
 class UpstreamUnreachable(UpstreamFailed):
     """No connection: refused, timed out, or the name does not resolve."""
 
-    code = "upstream_unreachable"
-    message = "The model server cannot be reached."
+    code, message = "upstream_unreachable", "The model server cannot be reached."
 
 
 class UpstreamStall(UpstreamFailed):
     """The upstream sent nothing for too long."""
 
-    code, status = "upstream_stall", 504
-    message = "The model server stopped sending."
+    code, status, message = "upstream_stall", 504, "The model server stopped sending."
 
 
 class UpstreamTruncated(UpstreamFailed):
     """The upstream ended without its own end mark."""
 
-    code = "upstream_truncated"
-    message = "The model server's stream broke off."
+    code, message = "upstream_truncated", "The model server's stream broke off."
 
 
 class UpstreamInvalid(UpstreamFailed):
     """The upstream sent something that is not its protocol."""
 
-    code, retryable = "upstream_invalid", False
-    message = "The model server sent something unreadable."
+    code, retryable, message = "upstream_invalid", False, "The model server sent something unreadable."

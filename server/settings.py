@@ -6,7 +6,7 @@ bytes. Where values come from is the business of `server.sources`.
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
@@ -17,17 +17,16 @@ from msgspec import Meta
 from server import urls
 
 PREFIX = "TOKENWIRE_"
-MIB = 1024 * 1024
+MIB, GIB = 1 << 20, 1 << 30
 Text = Annotated[str, Meta(min_length=1)]
+Key = Annotated[str, Meta(min_length=32)]
 Count = Annotated[int, Meta(ge=1, le=1 << 40)]
 Amount = Annotated[int, Meta(ge=0, le=1 << 40)]
 Seconds = Annotated[float, Meta(gt=0, le=315_360_000)]
 Grace = Annotated[float, Meta(ge=0, le=315_360_000)]
 Lease = Annotated[float, Meta(ge=0.2, le=3600)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
-Processes = Annotated[int, Meta(ge=1, le=256)]
 Level = Literal["debug", "info", "warning", "error"]
-Form = Literal["text", "json"]
 
 
 class SettingsError(ValueError):
@@ -72,7 +71,7 @@ class Settings:
 
     host: Annotated[Text, Setting("address to listen on", "HOST")] = "127.0.0.1"
     port: Annotated[Port, Setting("port to listen on; 0 picks a free one", "PORT")] = 8080
-    workers: Annotated[Processes, Setting("number of processes")] = 1
+    workers: Annotated[int, Meta(ge=1, le=256), Setting("number of processes")] = 1
     redis: Annotated[
         Text | None,
         Setting(
@@ -100,6 +99,26 @@ class Settings:
     allow_origin: Annotated[
         tuple[str, ...], Setting("foreign origin of a page to let in", check=urls.origins)
     ] = ()
+    keys: Annotated[tuple[str, ...], Setting("API key, as `tokenwire token` prints it: its hash")] = ()
+    keys_file: Annotated[Path | None, Setting("file of API keys, read again when it changes")] = None
+    jwt_secret: Annotated[Key | None, Setting("secret of JWTs signed with HS256", secret=True)] = None
+    jwks: Annotated[Path | None, Setting("JWKS file with the keys of JWTs; read again, too")] = None
+    jwt_issuer: Annotated[Text | None, Setting("what `iss` of a JWT must be")] = None
+    jwt_audience: Annotated[Text | None, Setting("what `aud` of a JWT must name")] = None
+    insecure: Annotated[bool, Setting("serve the world without asking who it is")] = False
+    trust_proxy: Annotated[
+        tuple[str, ...],
+        Setting("proxy (or network of) whose X-Forwarded-For is true", check=urls.networks),
+    ] = ("127.0.0.0/8", "::1")
+    max_connections: Annotated[Count, Setting("connections of one address at most, on a node")] = 512
+    max_streams: Annotated[Count, Setting("open requests of one principal at most, on a node")] = 1024
+    max_viewers: Annotated[Count, Setting("viewers of one session at most, on a node")] = 20_000
+    max_running: Annotated[Count, Setting("running sessions of one principal at most")] = 200
+    max_paused: Annotated[Count, Setting("paused sessions of one principal at most")] = 100
+    max_stored: Annotated[Count, Setting("bytes of one principal's sessions of two hours at most")] = GIB
+    max_requests: Annotated[Count, Setting("requests a minute of one principal or address")] = 1200
+    max_commands: Annotated[Count, Setting("commands a minute on one WebSocket")] = 600
+    idle_timeout: Annotated[Seconds, Setting("seconds a connection may take for a request's head")] = 75.0
     lease: Annotated[Lease, Setting("seconds without a sign of life until a producer is replaced")] = 3.0
     linger: Annotated[Grace, Setting("seconds a producer stays after its end, to heal")] = 30.0
     ttl: Annotated[Seconds, Setting("seconds a session is kept after its last use")] = 3600.0
@@ -123,15 +142,16 @@ class Settings:
     secret: Annotated[
         Text | None, Setting("key of session ids; without it, one is kept in Redis", secret=True)
     ] = None
+    log_keys: Annotated[
+        Text | None, Setting("id:key,…: seal logs in Redis, with the first of them", secret=True)
+    ] = None
     log_level: Annotated[Level, Setting("least to log")] = "info"
-    log_format: Annotated[Form, Setting("form of a line of the log: text or json")] = "text"
+    log_format: Annotated[Literal["text", "json"], Setting("form of the log's lines")] = "text"
     metrics_host: Annotated[Text, Setting("address to serve /metrics on")] = "127.0.0.1"
-    metrics_port: Annotated[
-        Port | None, Setting("port of /metrics; the next worker takes the next one; without it, none")
-    ] = None
-    traces: Annotated[
-        Text | None, Setting("OTLP/HTTP URL to send spans to; needs the extra otel", check=urls.http)
-    ] = None
+    metrics_port: Annotated[Port | None, Setting("port of /metrics; each worker has the next")] = None
+    traces: Annotated[Text | None, Setting("OTLP/HTTP URL for spans (extra otel)", check=urls.http)] = (
+        None
+    )
 
     def __post_init__(self) -> None:
         for name in SETTINGS:
@@ -170,6 +190,11 @@ def flag(name: str) -> str | None:
 def is_list(name: str) -> bool:
     """Tell whether it takes several values: its flag may be repeated, its text has commas."""
     return get_origin(_TYPES[name].__origin__) is tuple
+
+
+def is_switch(name: str) -> bool:
+    """Tell whether its flag takes no value."""
+    return _TYPES[name].__origin__ is bool
 
 
 def read(name: str, source: str, value: Any, *, text: bool = False) -> Any:
@@ -225,14 +250,3 @@ def _masked(value: Any) -> Any:
     if isinstance(value, str | Path):
         return urls.masked(str(value))
     return list(value) if isinstance(value, tuple) else value
-
-
-def as_markdown() -> str:
-    """Return the table of all settings, for the docs."""
-    rows = ["| setting | default | flag, environment | meaning |", "| --- | --- | --- | --- |"]
-    for declared in fields(Settings):
-        name, default = declared.name, declared.default
-        shown_default = f"`{default}`" if isinstance(default, int | float | str | Path) else ""
-        ways = ", ".join(f"`{way}`" for way in (flag(name), *reversed(variables(name))) if way)
-        rows.append(f"| `{name}` | {shown_default} | {ways} | {SETTINGS[name].help} |")
-    return "\n".join(rows) + "\n"

@@ -4,6 +4,7 @@ import difflib
 import json
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -102,3 +103,14 @@ def _toml(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_toml(key)} = {_toml(item)}" for key, item in value.items()) + "}"
     return json.dumps(value, ensure_ascii=False)
+
+
+def as_markdown() -> str:
+    """Return the table of all settings, for the docs."""
+    rows = ["| setting | default | flag, environment | meaning |", "| --- | --- | --- | --- |"]
+    for declared in fields(Settings):
+        name, default = declared.name, declared.default
+        shown_default = f"`{default}`" if isinstance(default, int | float | str | Path) else ""
+        ways = ", ".join(f"`{way}`" for way in (flag(name), *reversed(variables(name))) if way)
+        rows.append(f"| `{name}` | {shown_default} | {ways} | {SETTINGS[name].help} |")
+    return "\n".join(rows) + "\n"

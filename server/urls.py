@@ -1,5 +1,6 @@
 """URLs and origins that a setting may hold, checked and shown without their passwords (pure)."""
 
+import ipaddress
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -55,3 +56,13 @@ def origins(given: tuple[str, ...]) -> tuple[str, ...]:
         if not re.fullmatch(r"https?://[^/?#@*\s]+", origin):
             raise ValueError(f"expected an origin like https://app.example.com, not {origin!r:.60}")
     return tuple(origin.lower() for origin in given)
+
+
+def networks(given: tuple[str, ...]) -> tuple[str, ...]:
+    """Check addresses and networks."""
+    for network in given:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError:
+            raise ValueError(f"expected an address or network, not {network!r:.60}") from None
+    return given

@@ -8,6 +8,7 @@ import aiohttp
 import orjson
 
 from server.session.node import Node
+from server.transport.access import Access
 
 Item = dict[str, Any]
 """An event or a notice; an event has its id under `id`, a notice none."""
@@ -19,6 +20,7 @@ class Server:
 
     port: int
     node: Node | None = field(default=None, repr=False)
+    access: Access | None = field(default=None, repr=False)
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.port}{path}"

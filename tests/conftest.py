@@ -9,7 +9,9 @@ import pytest
 from aiohttp import web
 
 from server import Settings, create_app
+from server.transport.access import ACCESS
 from server.transport.context import CONTEXT
+from server.transport.doorstep import Runner
 from tests.clients import Server
 from tests.redis_server import RedisServer, binaries
 
@@ -61,12 +63,13 @@ async def make_node(redis_server: RedisServer) -> AsyncIterator[MakeNode]:
         chosen |= {"model": next(iter(upstreams))} if upstreams else {}
         chosen |= settings
         app = create_app(Settings(**chosen), upstreams=upstreams)
-        runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1.0)
+        options = {"handler_cancellation": True, "access_log": None, "shutdown_timeout": 1.0}
+        runner = Runner(app, **options)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         runners.append(runner)
-        return Server(runner.addresses[0][1], app[CONTEXT].node)
+        return Server(runner.addresses[0][1], app[CONTEXT].node, app[ACCESS])
 
     yield make
     for runner in runners:

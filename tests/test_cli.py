@@ -189,7 +189,8 @@ def test_an_unknown_variable_is_one_line_and_code_2(tmp_path):
 def test_a_host_that_is_not_here_is_one_line_and_code_1(tmp_path):
     line = "tokenwire: cannot listen on 192.0.2.1:80: Cannot assign requested address\n"
     for workers in ("1", "2"):
-        assert run(tmp_path, "--workers", workers, HOST="192.0.2.1", PORT="80") == (1, "", line)
+        flags = ("--workers", workers, "--insecure")
+        assert run(tmp_path, *flags, HOST="192.0.2.1", PORT="80") == (1, "", line)
 
 
 def test_a_redis_that_is_not_there_is_one_line_and_code_1(tmp_path):

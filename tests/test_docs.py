@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from server import errors
-from server.settings import as_markdown
+from server.sources import as_markdown
 
 DOCS = Path(__file__).parent.parent / "docs"
 

@@ -7,19 +7,22 @@ from pathlib import Path
 import pytest
 
 SERVER = Path(__file__).parent.parent / "server"
-PURE = {"events", "errors", "settings", "counts", "trail"}
+PURE = {"events", "errors", "settings", "callers", "counts", "traces", "trail"}
 MAY_IMPORT = {
     "errors": set(),
     "trail": set(),
     "counts": {"errors"},
     "events": {"errors"},
+    "callers": {"errors"},
+    "traces": set(),
     "settings": {"urls"},
     "urls": set(),
     "sources": {"settings"},
     "upstream": PURE,
     "session": PURE | {"upstream"},
     "wire": {"events", "errors"},
-    "transport": PURE | {"upstream", "session", "wire"},
+    # Who asks, and how much, is settled where requests come in; the rules are the operator's.
+    "transport": PURE | {"upstream", "session", "wire", "ops"},
     "client": PURE,
     "ops": PURE | {"client", "urls"},
 }

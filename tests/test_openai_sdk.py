@@ -342,16 +342,17 @@ async def one_process(redis_server, request):
     await node.end()
 
 
-@pytest.mark.parametrize("one_process", [10], indirect=True)
+@pytest.mark.parametrize("one_process", [4], indirect=True)
 async def test_a_draining_node_lets_an_answer_end(one_process):
+    # It lasts longer than the second within which others are sent off.
     async with client_of(one_process) as client:
         chunks = []
-        async for chunk in await chat(client, model="demo", tokens=100, rate=100):
+        async for chunk in await chat(client, model="demo", tokens=200, rate=100):
             chunks.append(chunk)
             if len(chunks) == 10:
                 one_process.signal(signal.SIGTERM)
     assert chunks[-1].choices[0].finish_reason == "stop"
-    assert len(chunks) == 101
+    assert len(chunks) == 201
 
 
 @pytest.mark.parametrize("way", ["kill", "shutdown"])
@@ -448,6 +449,24 @@ async def test_a_streamed_one_goes_on_after_any_event_on_another_node(client, pa
         for beyond in (len(whole), "x"):
             with pytest.raises(openai.BadRequestError):
                 await other.responses.retrieve(sid, stream=True, starting_after=beyond)
+
+
+async def test_a_draining_node_breaks_a_stream_that_can_go_on_elsewhere(client, pair):
+    asked = {"seed": "a", "tokens": 60, "rate": 100}
+    response = await client.responses.create(model="m", input="hi", background=True, extra_body=asked)
+    held = []
+    async with client_of(pair[1]) as other:
+        stream = await other.responses.retrieve(response.id, stream=True)
+        with pytest.raises(openai.APIConnectionError):
+            async for event in stream:
+                held.append(event)
+                if len(held) == 10:
+                    await pair[1].node.drain(0.0)
+    after = held[-1].sequence_number
+    rest = await client.responses.retrieve(response.id, stream=True, starting_after=after)
+    events = held + [event async for event in rest]
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    assert events[-1].response.output_text == expected_text("a", 60)
 
 
 async def test_a_response_is_cancelled_from_any_node_and_then_deleted(client, pair, fake):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from server.settings import SETTINGS, ModelRoute, Settings, SettingsError, as_markdown, flag, variables
-from server.sources import as_toml, load
+from server.settings import SETTINGS, ModelRoute, Settings, SettingsError, flag, variables
+from server.sources import as_markdown, as_toml, load
 
 
 @pytest.fixture
@@ -57,7 +57,13 @@ def test_every_setting_has_a_variable_and_every_open_one_a_flag():
     for name, setting in SETTINGS.items():
         expected = f"TOKENWIRE_{name.upper()}" if setting.text else None
         assert (*variables(name), None)[-1 if not setting.text else -2] == expected
-    assert [name for name in SETTINGS if flag(name) is None] == ["api_key", "models", "secret"]
+    assert [name for name in SETTINGS if flag(name) is None] == [
+        "api_key",
+        "models",
+        "jwt_secret",
+        "secret",
+        "log_keys",
+    ]
 
 
 def test_a_config_file_may_be_named_by_the_environment(toml):
@@ -279,14 +285,20 @@ def test_the_effective_settings_are_toml_with_their_sources(toml):
         "# upstream is not set",
         "# api_key is not set",
         f'model = "tést\\"\\n"  # {config}: model',
-        f'models = {{"a b" = {{"upstream" = "demo"}}}}  # {config}: models',
+        f'models = {{"a b" = {{"upstream" = "demo", "takeover" = "error"}}}}  # {config}: models',
         'allow_origin = ["https://a"]  # --allow-origin',
+        "# keys_file is not set",
+        "# jwt_secret is not set",
+        "# jwks is not set",
+        "# jwt_issuer is not set",
+        "# jwt_audience is not set",
         "lease = 1.0  # TOKENWIRE_LEASE",
         "# secret is not set",
         "# metrics_port is not set",
         "# traces is not set",
+        "# log_keys is not set",
     ]
-    assert tomllib.loads(text)["models"] == {"a b": {"upstream": "demo"}}
+    assert tomllib.loads(text)["models"] == {"a b": {"upstream": "demo", "takeover": "error"}}
 
 
 def test_the_shown_settings_can_be_used_as_a_file(toml):

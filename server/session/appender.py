@@ -58,6 +58,7 @@ class Appender:
         self._follower = follower
         self._tail = follower.tail
         self._redis = redis
+        self._codec = store.codec
         self._healing = Healing(self, who, follower.tail, store, lease, grace)
         self._pending: list[bytes] = []
         self._final = False
@@ -104,7 +105,7 @@ class Appender:
     def _append(self, entry: Entry) -> Command:
         if self._heir:
             return self._store.extend_command(self._who, self._tail.log, entry)
-        return append_command(self.key, entry)
+        return append_command(self.key, entry, self._codec)
 
     def _with_looks(self, append: Command, final: bool) -> Sequence[Command]:
         """Ring while another node listens; else, and at the gate, look now and then."""

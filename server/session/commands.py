@@ -9,11 +9,14 @@ from collections.abc import Sequence
 from server.events import Cursor
 from server.session import answers
 from server.session.answers import Read
+from server.session.codec import PLAIN, Codec
 from server.session.jobs import checked
 from server.session.link import Command, Reply
 from server.session.log import Entry
 
 PAGE = 2000
+SPEC = b"spec"
+"""The place of a session's spec, for the codec."""
 
 
 def log_channel(sid: str) -> str:
@@ -31,9 +34,10 @@ def keys_of(sid: str) -> tuple[str, str, str]:
     return f"tw:{{{sid}}}:m", f"tw:{{{sid}}}:l", f"tw:{{{sid}}}:v"
 
 
-def append_command(sid: str, entry: Entry) -> Command:
+def append_command(sid: str, entry: Entry, codec: Codec = PLAIN) -> Command:
     """Return the hot path: append, under the id that is the fence."""
-    return ("XADD", f"tw:{{{sid}}}:l", "NOMKSTREAM", f"{entry.epoch}-{entry.last}", *entry.fields())
+    id, fields = f"{entry.epoch}-{entry.last}", codec.fields(sid, entry)
+    return ("XADD", f"tw:{{{sid}}}:l", "NOMKSTREAM", id, *fields)
 
 
 def ring_command(sid: str) -> Command:
@@ -58,7 +62,10 @@ def read_commands(sid: str, top: Cursor, count: int = PAGE) -> Sequence[Command]
     )
 
 
-def parse_read(replies: Sequence[Reply]) -> Read:
+def parse_read(sid: str, replies: Sequence[Reply], codec: Codec) -> Read:
     """Read what `read_commands` got; raise `StoreUnavailable` if Redis refused."""
-    time, rows, meta = checked(replies)
-    return Read(answers.parse_meta(meta, answers.parse_time(time)), answers.parse_entries(rows))
+    time, rows, fields = checked(replies)
+    meta = answers.parse_meta(fields, answers.parse_time(time))
+    if meta is not None:
+        meta = meta._replace(spec=codec.open(sid, SPEC, meta.spec))
+    return Read(meta, codec.entries(sid, rows))

@@ -10,11 +10,12 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from server.callers import CALLER
 from server.errors import Busy, Gone, NotFound
 from server.session.answers import Flag, Read
 from server.session.follower import HEALING
 from server.session.producers import Tasks
-from server.session.rows import NOBODY, WHOEVER, Rows
+from server.session.rows import NOBODY, WHOEVER, Rows, scoped
 from server.session.state import OnBusy, Options
 from server.session.steering import Steering
 from server.session.store import Store
@@ -34,6 +35,7 @@ class Conversations:
 
     async def newest(self, name: str) -> str:
         """Return the id of the newest session; raise `NotFound`."""
+        name = scoped(CALLER.get().principal, name)
         sid = await self._rows.newest(name) or await self._healed(name)
         if sid is None:
             raise NotFound("There is no such conversation.")
@@ -47,7 +49,7 @@ class Conversations:
         options refuse that. A start that fails leaves the conversation as it was; one that is asked
         for again (not `fresh`, and there already) is none.
         """
-        name = options.conversation
+        name = options.conversation and scoped(CALLER.get().principal, options.conversation)
         if name is None or (not fresh and (await self._look(sid)).meta is not None):
             yield int(time.time() * 1000)
             return

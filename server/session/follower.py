@@ -79,7 +79,7 @@ class Follower:
         """Take a page."""
         self._queued = False
         try:
-            read = parse_read(replies)
+            read = parse_read(self.key, replies, self._store.codec)
         except StoreUnavailable:
             return self.lost()
         self.take(read)

@@ -22,13 +22,14 @@ def boottime() -> float:
 class Lease:
     """One producer's lease of `seconds`; what the last renewal told of the viewers of all nodes.
 
-    `report` goes with every renewal, so that no loss of Redis can swallow it. `until_ms` is the end by
-    Redis' clock.
+    `report` goes with every renewal, so that no loss of Redis can swallow it. `size` is the
+    bytes of its events, `until_ms` the end by Redis' clock.
     """
 
     def __init__(self, who: Identity, store: Store, seconds: float) -> None:
         self.seconds = seconds
         self.report = b""
+        self.size = 0
         self.viewers = 0
         self.watched = False
         self.until_ms = int((time.time() + seconds) * 1000)
@@ -48,7 +49,9 @@ class Lease:
     async def renew(self) -> Renewal:
         """Renew, and return what Redis holds; raise `StoreUnavailable`."""
         asked = boottime()
-        renewal = await self._store.renew(self._who, self.seconds, self._redis_ms(), self.report)
+        renewal = await self._store.renew(
+            self._who, self.seconds, self._redis_ms(), self.report, self.size
+        )
         if renewal.flag is Flag.OK:
             self._until = asked + self.seconds
             self.until_ms = renewal.now_ms + int(self.seconds * 1000)

@@ -7,9 +7,11 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from server.callers import CALLER, Right
 from server.errors import Conflict, Draining, Gone
 from server.events import Cursor
 from server.session import snapshot
+from server.session.admission import Admission
 from server.session.answers import Flag
 from server.session.conversations import Conversations
 from server.session.directory import Directory
@@ -17,7 +19,7 @@ from server.session.heirs import Heirs
 from server.session.hub import Hub
 from server.session.intake import Intake
 from server.session.jobs import Carrier
-from server.session.levels import lookout
+from server.session.ledger import Ledger
 from server.session.producers import Producers, Rules, Tasks
 from server.session.rows import Rows
 from server.session.state import Action, Options, Spec
@@ -26,7 +28,7 @@ from server.session.store import Identity, Store
 from server.session.sweeper import sweep_for_ever
 from server.session.tail import Tail
 from server.session.viewer import Dialect, Sink, Viewer
-from server.upstream import Head, Models, Request, Takeover
+from server.upstream import Head, Models, Request
 
 CATCH_UP = SPREAD = 2.0
 
@@ -47,8 +49,9 @@ class Seat:
 
 
 class Node:
-    """One server process's sessions. `models` says who serves what; `secret` makes idempotent ids.
+    """One server process's sessions. `models` says who serves what.
 
+    Every call is on behalf of `server.callers.CALLER`, and checked for what that may do.
     Each connection that delivers puts a call into `leavers` that tells its client to go elsewhere.
     """
 
@@ -62,26 +65,33 @@ class Node:
         hot: Carrier,
         rules: Rules,
         secret: bytes,
+        ledger: Ledger,
     ) -> None:
         self.name = name
         self.models = models
-        self.secret = secret
         self.draining = False
         self.leavers: set[Callable[[], None]] = set()
+        self._secret = secret
         self._store = store
         self._directory = directory
         self._hub = hub
         self._rules = rules
+        self._admission = Admission(store, hub, ledger)
         self._tasks = Tasks()
         self._steering = Steering(store, hub, rules, self._tasks)
         self._conversations = Conversations(Rows(store.runner), store, self._steering, self._tasks)
         self._producers = Producers(name, store, hub, hot, rules, self._tasks, self._steering.orphaned)
         self._steering.producers = self._producers
-        self.levels = lookout(hub, self._producers, self)
+        self.levels = lambda: self._producers.levels(self.down_for(), self.draining)
         self._intake = Intake(store, hub, self._producers)
         heirs = Heirs(name, models, store, self._producers, 5 * rules.lease)
         hub.succeed = heirs.succeed
         self._tasks.spawn(sweep_for_ever(heirs, directory, secret))
+
+    @property
+    def secret(self) -> bytes:
+        """The key that makes the caller's idempotent ids, the same on all nodes."""
+        return self._admission.secret(self._secret)
 
     def down_for(self, sid: str | None = None) -> float:
         """Return the seconds since that session's store (or any) was last reached; 0 while it can be."""
@@ -105,11 +115,13 @@ class Node:
         """
         if self.draining:
             raise Draining()
+        await self._admission.start(sid, 2 * self._rules.lease)
         upstream, wanted = self.models.resolve(request)
         # The owner is this very call: it may ask again after a lost answer, a second call may not.
         owner = f"{self.name}:{secrets.token_hex(4)}"
         async with self._conversations.place(sid, options, fresh) as created:
-            who = Identity(sid, owner, self._spec(request, options, echo, created), digest)
+            spec = self._rules.spec(request, options, self.models.takeover(request), created, echo)
+            who = Identity(sid, owner, spec, digest)
             producer, follower = self._producers.prepare(who)
             if early := fresh and not self.down_for(sid):
                 producer.start(upstream, wanted)
@@ -129,28 +141,9 @@ class Node:
     async def _created(self, who: Identity) -> int | None:
         """Create the session; return its epoch, or None if it is there already."""
         flag, epoch = await self._store.create(who, self._rules.lease)
-        if flag is Flag.CONFLICT:
-            raise Conflict()
-        if flag is Flag.GONE:
-            raise Gone()
+        if flag in (Flag.CONFLICT, Flag.GONE):
+            raise Conflict() if flag is Flag.CONFLICT else Gone()
         return None if flag is Flag.EXISTS else epoch
-
-    def _spec(
-        self, request: Request, options: Options, echo: dict[str, Any] | None, created: int
-    ) -> Spec:
-        rules, takeover = self._rules, self.models.takeover(request)
-        return Spec(
-            model=request.model,
-            created=created,
-            conversation=options.conversation,
-            ttl=_chosen(options.ttl, rules.ttl),
-            orphan_ttl=options.orphan_ttl,
-            hold_limit=_chosen(options.hold_limit, rules.hold_limit),
-            pause_ttl=_chosen(options.pause_ttl, rules.pause_ttl),
-            echo=echo,
-            takeover=takeover,
-            request=None if takeover is Takeover.ERROR else request,
-        )
 
     def spec(self, seat: Seat) -> Spec:
         """Return what was fixed when the session started."""
@@ -160,7 +153,8 @@ class Node:
         return spec
 
     async def conversation(self, name: str) -> str:
-        """Return the id of a conversation's newest session; raise `NotFound`."""
+        """Return the id of the newest session of a conversation of the caller's; raise `NotFound`."""
+        CALLER.get().demand_known()
         return await self._conversations.newest(name)
 
     async def seat(self, sid: str, after: Cursor | None) -> Seat:
@@ -171,6 +165,7 @@ class Node:
         if self.draining:
             raise Draining()
         tail = await self._hub.tail(sid)
+        self._admission.read(tail)
         if after is None:
             return Seat(tail, Cursor(tail.log.epoch, 0))
         deadline = asyncio.get_running_loop().time() + CATCH_UP
@@ -196,18 +191,26 @@ class Node:
 
     async def control(self, sid: str, action: Action) -> dict[str, Any]:
         """Pause, resume or abort; asked twice, it answers twice the same."""
+        await self._admission.control(sid, action)
         return await self._steering.control(sid, action)
+
+    async def owner(self, sid: str, right: Right) -> str | None:
+        """Return whose session it is, to a caller who has that right there."""
+        return await self._admission.owner(right, sid)
 
     async def push(self, sid: str, head: Head, pieces: AsyncGenerator[bytes, None]) -> dict[str, Any]:
         """Take a body of a session that is fed from outside; return where the log stands with it."""
+        await self._admission.check(Right.CONTROL, sid)
         return await self._intake.push(sid, head, pieces)
 
     async def delete(self, sid: str) -> None:
         """Abort if live, wait for the upstream to be closed, and wipe the log for good."""
+        await self._admission.control(sid, Action.ABORT)
         await self._steering.delete(sid)
 
     async def session(self, sid: str) -> dict[str, Any]:
         """Return the session object."""
+        await self._admission.check(Right.READ, sid)
         read = await self._store.read(sid)
         if read.meta is None:
             raise await self._hub.absent(sid)
@@ -216,7 +219,8 @@ class Node:
         return snapshot.session(sid, read, await self._store.viewers(sid))
 
     async def sessions(self, offset: int, count: int) -> list[dict[str, Any]]:
-        """Return the recent sessions, newest first, without their text."""
+        """Return the recent sessions of everybody, newest first, without their text."""
+        self._admission.operator()
         sids = await self._directory.recent(offset, count)
         reads = await asyncio.gather(*map(self._store.peek, sids))
         return [
@@ -244,7 +248,3 @@ class Node:
         await self._producers.release()
         await self._tasks.aclose()
         await self._hub.aclose()
-
-
-def _chosen(option: Any, setting: Any) -> Any:
-    return setting if option is None else option

@@ -19,6 +19,7 @@ from server.counts import COUNTS
 from server.session.jobs import Call, Job, nobody
 from server.session.link import Command, Link, Reply
 from server.session.pace import Pace
+from server.traces import trace
 
 log = logging.getLogger(__name__)
 
@@ -138,8 +139,8 @@ class Pipeline:
         for job, count in flight:
             try:
                 job.settle(replies[at : at + count])
-            except Exception:
-                log.exception("a reply could not be taken")
+            except Exception as error:
+                log.error("a reply could not be taken: %s", trace(error))
             at += count
         if self._link is not None and any(isinstance(reply, ReadOnlyError) for reply in replies):
             self._link.close()

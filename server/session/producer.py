@@ -14,6 +14,7 @@ from server.session.appender import Appender
 from server.session.healing import Over
 from server.session.state import Report, Spec, status_of
 from server.session.tail import Tail
+from server.traces import trace
 from server.trail import span
 from server.upstream import Request, Upstream
 
@@ -84,6 +85,7 @@ class Producer:
             await self._close()
             why = await self.appender.over
             self._count()
+            self.appender.lease.size = self._bytes
             self.appender.lease.report = msgspec.json.encode(self.closed.result())
             await self.appender.renew()
             if why in (Over.WRITTEN, Over.CLOSED):
@@ -152,8 +154,8 @@ class Producer:
             if cancelled.args and isinstance(cancelled.args[0], AbortReason):
                 return Aborted(cancelled.args[0])
             raise
-        except Exception:
-            log.exception("an upstream raised")
+        except Exception as error:
+            log.error("an upstream raised: %s", trace(error))
             return _failure(UpstreamFailed())
 
     def push(self, event: Event) -> None:
@@ -192,6 +194,7 @@ class Producer:
 
     async def beat(self) -> None:
         """Renew the lease, and see whether anybody is watching."""
+        self.appender.lease.size = self._bytes
         await self.appender.renew()
         await self.look()
 

@@ -4,11 +4,12 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from server.counts import COUNTS
+from server.callers import CALLER
+from server.counts import COUNTS, Levels
 from server.errors import StoreUnavailable
 from server.events import AbortReason
 from server.session.answers import Flag
@@ -18,10 +19,14 @@ from server.session.healing import Over
 from server.session.hub import Hub
 from server.session.jobs import Carrier
 from server.session.lease import Lease
+from server.session.ledger import Allowed
+from server.session.levels import levels
 from server.session.producer import Bounds, Producer
+from server.session.state import Options, Spec
 from server.session.store import Identity, Store
+from server.traces import trace
 from server.trail import SESSION
-from server.upstream import Request, Upstream
+from server.upstream import Request, Takeover, Upstream
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +46,34 @@ class Rules:
     bounds: Bounds
     send_timeout: float
     grace: float
+    allowed: Allowed
+
+    def spec(
+        self,
+        request: Request,
+        options: Options,
+        takeover: Takeover,
+        created: int,
+        echo: dict[str, Any] | None,
+    ) -> Spec:
+        """Return what is fixed of a session that the caller starts now."""
+        return Spec(
+            model=request.model,
+            created=created,
+            conversation=options.conversation,
+            ttl=_chosen(options.ttl, self.ttl),
+            orphan_ttl=options.orphan_ttl,
+            hold_limit=_chosen(options.hold_limit, self.hold_limit),
+            pause_ttl=_chosen(options.pause_ttl, self.pause_ttl),
+            principal=CALLER.get().principal,
+            takeover=takeover,
+            request=None if takeover is Takeover.ERROR else request,
+            echo=echo,
+        )
+
+
+def _chosen(option: Any, setting: Any) -> Any:
+    return setting if option is None else option
 
 
 class Tasks:
@@ -59,7 +92,7 @@ class Tasks:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, StoreUnavailable):
-            log.error("a task failed", exc_info=error)
+            log.error("a task failed: %s", trace(error))
 
     async def aclose(self) -> None:
         """Cancel and await them all."""
@@ -93,8 +126,9 @@ class Producers:
         hot.reconnected = self._look_again
         tasks.spawn(self._beat())
 
-    def __iter__(self) -> Iterator[Producer]:
-        return iter(self._running.values())
+    def levels(self, down: float, draining: bool) -> Levels:
+        """Say how things stand on this node, for whoever watches over it."""
+        return levels(self._hub, self._running.values(), down, draining)
 
     def get(self, sid: str) -> Producer | None:
         """Return the session's producer, if it is one of this node."""

@@ -33,6 +33,11 @@ def row_key(name: str) -> str:
     return f"tw:{{c:{sha256(name.encode()).hexdigest()}}}"
 
 
+def scoped(principal: str | None, name: str) -> str:
+    """Return a conversation's name for Redis: what two principals name alike are two conversations."""
+    return name if principal is None else f"{sha256(principal.encode()).hexdigest()}\0{name}"
+
+
 def kept(name: str | None, sid: str, start: int) -> tuple[Note, ...]:
     """Return what puts a session back into its conversation, if that lost it."""
     if name is None:

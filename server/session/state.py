@@ -109,8 +109,8 @@ class OnBusy(StrEnum):
 class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is fixed when a session starts; times in seconds, `created` in Unix milliseconds.
 
-    `request` is kept only for an heir; `echo` is what a foreign dialect keeps, to say the same on
-    every node.
+    `principal` is whose it is; None: of whoever knows its id. `request` is kept only for an heir; `echo`
+    is what a foreign dialect keeps, to say the same on every node.
     """
 
     model: str
@@ -120,6 +120,7 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
     orphan_ttl: float | None
     hold_limit: int
     pause_ttl: float
+    principal: str | None = None
     takeover: Takeover = Takeover.ERROR
     request: Request | None = None
     echo: dict[str, Any] | None = None

@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 
 from server.events import Cursor
-from server.session import answers, directory, rows
+from server.session import answers, directory, ledger, rows
 from server.session.answers import Controlled, Flag, Read, Renewal, Turn
-from server.session.commands import PAGE, control_channel, keys_of, parse_read, read_commands
+from server.session.codec import PLAIN, Codec
+from server.session.commands import PAGE, SPEC, control_channel, keys_of, parse_read, read_commands
 from server.session.jobs import Carrier, Note
 from server.session.link import Command
 from server.session.log import Entry, Log
@@ -36,15 +37,15 @@ class Store:
     Times in seconds, except where Redis' own clock is meant (milliseconds).
     """
 
-    def __init__(self, redis: Carrier, scripts: dict[str, Script]) -> None:
+    def __init__(self, redis: Carrier, scripts: dict[str, Script], codec: Codec = PLAIN) -> None:
+        self.codec = codec
         self.runner = Runner(redis, scripts)
         self._redis = redis
         self._scripts = scripts
 
     async def create(self, who: Identity, lease: float) -> tuple[Flag, int]:
         """Start a session; return OK and its epoch, or EXISTS, CONFLICT or GONE."""
-        spec = msgspec.json.encode(who.spec)
-        arguments = (who.owner, _ms(lease), _ms(who.spec.ttl), spec, who.digest)
+        arguments = (who.owner, _ms(lease), _ms(who.spec.ttl), self._spec(who), who.digest)
         started = directory.started(who.sid, who.spec.created)
         live = directory.live(who.sid, who.spec.created + _ms(lease))
         flag, *rest = await self._script("create", who.sid, arguments, beside=(started, live))
@@ -65,17 +66,24 @@ class Store:
     def extend_command(self, who: Identity, log: Log, entry: Entry) -> Command:
         """Return an heir's append, behind the very log that it knows."""
         known = (who.owner, str(log.top), len(log.entries), f"{entry.epoch}-{entry.last}")
-        script = self._scripts["extend"].source
-        return ("EVAL", script, 2, *keys_of(who.sid)[:2], *known, *entry.fields())
+        script, fields = self._scripts["extend"].source, self.codec.fields(who.sid, entry)
+        return ("EVAL", script, 2, *keys_of(who.sid)[:2], *known, *fields)
 
-    async def renew(self, who: Identity, lease: float, now_ms: int, report: bytes = b"") -> Renewal:
-        """Renew (or, with no lease, release) what `who` owns; see what Redis holds of it."""
-        arguments = (who.owner, _ms(lease), _ms(who.spec.ttl), report)
-        ended = directory.ended(who.sid)
-        index = directory.live(who.sid, now_ms + _ms(lease)) if lease else ended
-        beside = (index, *rows.kept(who.spec.conversation, who.sid, who.spec.created))
-        reply = await self._script("renew", who.sid, arguments, beside=beside, patience=0)
+    async def renew(
+        self, who: Identity, lease: float, now_ms: int, report: bytes = b"", size: int = 0
+    ) -> Renewal:
+        """Renew (or, with no lease, release) what `who` owns; with a `report` it runs no more."""
+        sid, spec, until = who.sid, who.spec, now_ms + _ms(lease)
+        arguments = (who.owner, _ms(lease), _ms(spec.ttl), report)
+        index = directory.live(sid, until) if lease else directory.ended(sid)
+        counts = ledger.renewed(sid, spec, until if lease and not report else 0, size)
+        name = spec.conversation and rows.scoped(spec.principal, spec.conversation)
+        row = rows.kept(name, sid, spec.created)
+        reply = await self._script("renew", sid, arguments, beside=(index, *counts, *row), patience=0)
         return answers.parse_renewal(reply)
+
+    def _spec(self, who: Identity) -> bytes:
+        return self.codec.seal(who.sid, SPEC, msgspec.json.encode(who.spec))
 
     async def control(
         self, sid: str, gate: Gate | None, pause_ttl: float = 0, final: bytes = b""
@@ -94,11 +102,11 @@ class Store:
         """Write the whole log anew from its producer's memory, until `until_ms` of Redis' clock."""
         top = entries[-1]
         arguments: list[Any] = [
-            who.owner, top.epoch, _ms(lease), _ms(who.spec.ttl), msgspec.json.encode(who.spec),
+            who.owner, top.epoch, _ms(lease), _ms(who.spec.ttl), self._spec(who),
             who.digest, *_turned(turn), str(top.id), until_ms,
         ]  # fmt: skip
         for entry in entries:
-            fields = (str(entry.id), *entry.fields())
+            fields = (str(entry.id), *self.codec.fields(who.sid, entry))
             arguments += (len(fields), *fields)
         reply = await self._script("restore", who.sid, arguments, ring=True)
         return Flag(reply[0].decode())
@@ -123,7 +131,7 @@ class Store:
         """Read the hash and every entry from `top` on (inclusive)."""
         entries: list[Entry] = []
         while True:
-            page = parse_read(await self.runner.ask(sid, *read_commands(sid, top)))
+            page = parse_read(sid, await self.runner.ask(sid, *read_commands(sid, top)), self.codec)
             entries += page.entries[1 if entries else 0 :]
             if len(page.entries) < PAGE:
                 return Read(page.meta, tuple(entries))
@@ -132,12 +140,9 @@ class Store:
     async def peek(self, sid: str) -> Read:
         """Read the hash and the last entry."""
         meta, log, _ = keys_of(sid)
-        tip = ("XREVRANGE", log, "+", "-", "COUNT", 1)
-        time, fields, last = await self.runner.ask(
-            sid, ("TIME",), ("HMGET", meta, *answers.META_FIELDS), tip
-        )
-        now_ms = answers.parse_time(time)
-        return Read(answers.parse_meta(fields, now_ms), answers.parse_entries(last))
+        hash, tip = ("HMGET", meta, *answers.META_FIELDS), ("XREVRANGE", log, "+", "-", "COUNT", 1)
+        time, fields, last = await self.runner.ask(sid, ("TIME",), hash, tip)
+        return parse_read(sid, (time, last, fields), self.codec)
 
     async def viewers(self, sid: str) -> int:
         """Count the viewers of all nodes."""

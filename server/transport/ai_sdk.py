@@ -28,7 +28,8 @@ async def begin(node: Node, chat: dict[str, Any], key: str | None = None) -> Sea
     """Start the answer of a chat; return the seat at its start."""
     start = bodies.start_of(chat_body(chat), node.models.default)
     sid = bodies.new_sid() if key is None else bodies.sid_of(key, node.secret)
-    echo = {"message_id": message_id(chat) or sid}
+    goes_on = message_id(chat)
+    echo = {"message_id": goes_on} if goes_on else None
     await node.start(sid, start.request, start.options, start.digest, fresh=key is None, echo=echo)
     return await node.seat(sid, None)
 

@@ -17,16 +17,17 @@ from server.errors import BadJson, InvalidRequest, TokenwireError, UnknownType
 from server.events import Cursor
 from server.session.node import CATCH_UP, Seat
 from server.session.state import Action
-from server.session.tail import Tail
 from server.session.viewer import Ending, Viewer
+from server.traces import trace
 from server.transport import bodies
 from server.transport.ai_sdk import begin, dialect_of, last, live
 from server.transport.api import routes
 from server.transport.context import CONTEXT
+from server.transport.guard import PROTOCOL
+from server.transport.guest import Guest
+from server.transport.parts import folded
 from server.transport.sink import RawSink, tune
 from server.transport.ws import CLOSE, HEARTBEAT
-from server.wire.ai_sdk import AiSdk
-from server.wire.fold import Folded
 from server.wire.native import text_frame
 
 log = logging.getLogger(__name__)
@@ -66,22 +67,26 @@ class ChatSocket:
     """One client's socket: the answers that it reads, by request."""
 
     def __init__(self, request: web.Request, ws: web.WebSocketResponse) -> None:
-        self._node = request.app[CONTEXT].node
+        self._context = request.app[CONTEXT]
+        self._node = self._context.node
         self._ws = ws
         self._sink = RawSink(request)
         self._readings: dict[str, _Reading] = {}
         self._watches: set[asyncio.Task[None]] = set()
         self._over: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._guest = Guest(request, lambda code, why: self._close(code))
         self._commands = {"send": self._start, "resume": self._resume, "abort": self._abort}
 
     async def serve(self) -> None:
         """Answer requests until the client closes, or this node has to."""
         reading = asyncio.create_task(self._read())
         self._node.leavers.add(leave := self._move)
+        self._context.heart.join(self, self._beat)
         try:
             await asyncio.wait((reading, self._over), return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._node.leavers.discard(leave)
+            self._context.heart.leave(self)
             # The reader goes first: closing while it waits would skip the closing handshake.
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
@@ -106,14 +111,15 @@ class ChatSocket:
             request_id = message.get("requestId")
             if not isinstance(request_id, str):
                 raise InvalidRequest("`requestId` must be a string.")
+            self._guest.command()
             command = self._commands.get(str(message.get("type")))
             if command is None:
                 raise UnknownType()
             await command(request_id, message)
         except TokenwireError as error:
             self._refuse(request_id, error)
-        except Exception:
-            log.exception("a request failed")
+        except Exception as error:
+            log.error("a request failed: %s", trace(error))
             self._refuse(request_id, TokenwireError())
 
     def _refuse(self, request_id: Any, error: TokenwireError) -> None:
@@ -132,6 +138,10 @@ class ChatSocket:
 
     def _move(self) -> None:
         self._close(CLOSE[Ending.MOVING])
+
+    def _beat(self) -> None:
+        if self._node.down_for() > self._context.grace:
+            self._move()
 
     async def _start(self, request_id: str, message: dict[str, Any]) -> None:
         chat = {**_body(message), "id": message.get("id"), "messages": message.get("messages")}
@@ -160,19 +170,22 @@ class ChatSocket:
     async def _follow(self, request_id: str, seat: Seat, held: int) -> None:
         """Send an answer from its chunk `held` on."""
         dialect, loop = dialect_of(self._node, seat, numbered=True), asyncio.get_running_loop()
-        until = loop.time() + CATCH_UP
-        while (place := _place(seat.tail, dialect, held)) is None:
+        tail, until = seat.tail, loop.time() + CATCH_UP
+        while True:
+            encoding = await folded(tail, dialect)
+            if (place := encoding.place(tail.log, tail.limit, held)) is not None:
+                break
             if loop.time() >= until:
                 raise InvalidRequest("The answer has not come to that chunk.")
             await asyncio.sleep(0.02)
         seq, rest = place
         sink = Lines(self._sink, request_id)
         sink.write(rest)
-        log_ = seat.tail.log
+        log_ = tail.log
         cursor = Cursor(log_.epoch_at(seq) if seq else log_.epoch, seq)
         self._drop(request_id)
-        viewer = self._node.join(Seat(seat.tail, cursor), dialect, sink)
-        self._readings[request_id] = _Reading(seat.tail.sid, viewer)
+        viewer = self._node.join(Seat(tail, cursor), dialect, sink)
+        self._readings[request_id] = _Reading(tail.sid, viewer)
         watch = asyncio.create_task(self._watch(request_id, viewer))
         self._watches.add(watch)
         watch.add_done_callback(self._watches.discard)
@@ -199,13 +212,6 @@ class ChatSocket:
             self._send("error", request_id, errorText="The answer is not there any more.")
 
 
-def _place(tail: Tail, dialect: AiSdk, held: int) -> tuple[int, bytes] | None:
-    """Return where to read on for a client that holds the first `held` chunks."""
-    encoding = tail.encoding(dialect)
-    assert isinstance(encoding, Folded)
-    return encoding.place(tail.log, tail.limit, held)
-
-
 def _body(message: dict[str, Any]) -> dict[str, Any]:
     body = message.get("body", {})
     if not isinstance(body, dict):
@@ -217,7 +223,10 @@ def _body(message: dict[str, Any]) -> dict[str, Any]:
 @routes.get("/api/chat/ws")
 async def chat_socket(request: web.Request) -> web.WebSocketResponse:
     """Serve a socket for any number of chats; a message holds a whole history, as a POST's body does."""
-    ws = web.WebSocketResponse(compress=False, heartbeat=HEARTBEAT, max_msg_size=request.client_max_size)
+    size = request.client_max_size
+    ws = web.WebSocketResponse(
+        protocols=(PROTOCOL,), compress=False, heartbeat=HEARTBEAT, max_msg_size=size
+    )
     tune(request)
     await ws.prepare(request)
     with suppress(ConnectionError):

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from server.errors import BadCursor, Draining, InvalidRequest, NotFound, StoreUnavailable
+from server.errors import BadCursor, InvalidRequest, NotFound
 from server.session.state import Action
 from server.trail import SESSION
 from server.transport import bodies, sse
@@ -39,8 +39,8 @@ def sid_from(request: web.Request) -> str:
     return sid
 
 
-def _location(request: web.Request, sid: str) -> str:
-    # Under whatever path this application is mounted.
+def location(request: web.Request, sid: str) -> str:
+    """Return a session's path, under whatever path this application is mounted."""
     return f"{request.path.partition('/v1/')[0]}/v1/sessions/{sid}"
 
 
@@ -53,7 +53,7 @@ async def _start(request: web.Request, start: Start) -> tuple[str, bool]:
 async def _start_and_stream(request: web.Request, start: Start, form: Form) -> web.StreamResponse:
     sid, _ = await _start(request, start)
     seat = await request.app[CONTEXT].node.seat(sid, None)
-    headers = {"X-Session-Id": sid, "Location": _location(request, sid)}
+    headers = {"X-Session-Id": sid, "Location": location(request, sid)}
     return await sse.deliver(request, seat, form, headers)
 
 
@@ -66,25 +66,22 @@ async def start_session(request: web.Request) -> web.StreamResponse:
     if form is not None:
         return await _start_and_stream(request, start, form)
     sid, new = await _start(request, start)
-    location = {"Location": _location(request, sid)}
-    return answer(await context.node.session(sid), 201 if new else 200, location)
+    headers = {"Location": location(request, sid)}
+    return answer(await context.node.session(sid), 201 if new else 200, headers)
 
 
 @routes.get("/v1/stream")
 async def one_shot(request: web.Request) -> web.StreamResponse:
     """Start and stream for a browser's EventSource, whose own reconnect goes on where it was."""
     context = request.app[CONTEXT]
-    try:
-        if (back := bodies.qualified_cursor(request)) is not None:
-            seat = await context.node.seat(*back)
-            if seat.at_end:
-                return web.Response(status=204)
-            return await sse.deliver(request, seat, sse.ONE_SHOT, {"X-Session-Id": back[0]})
-        query = {k: v for k, v in request.query.items() if k in ("prompt", "model")}
-        start = bodies.start_of(query, context.node.models.default)
-        return await _start_and_stream(request, start, sse.ONE_SHOT)
-    except (StoreUnavailable, Draining):
-        return await sse.come_back(request)
+    if (back := bodies.qualified_cursor(request)) is not None:
+        seat = await context.node.seat(*back)
+        if seat.at_end:
+            return web.Response(status=204)
+        return await sse.deliver(request, seat, sse.ONE_SHOT, {"X-Session-Id": back[0]})
+    query = {k: v for k, v in request.query.items() if k in ("prompt", "model")}
+    start = bodies.start_of(query, context.node.models.default)
+    return await _start_and_stream(request, start, sse.ONE_SHOT)
 
 
 @routes.get("/v1/sessions")
@@ -119,12 +116,7 @@ async def attach(request: web.Request) -> web.StreamResponse:
     after = bodies.cursor_from(request)
     if form.bare and after is not None:
         raise BadCursor("A plain text body has no event ids, so it cannot be resumed.")
-    try:
-        seat = await request.app[CONTEXT].node.seat(sid_from(request), after)
-    except (StoreUnavailable, Draining):
-        if form is sse.SSE:
-            return await sse.come_back(request)
-        raise
+    seat = await request.app[CONTEXT].node.seat(sid_from(request), after)
     if seat.at_end:
         return web.Response(status=204)
     return await sse.deliver(request, seat, form)

@@ -16,7 +16,7 @@ class Context:
     heart: Heart
     grace: float
     max_frame: int
-    allow_origin: tuple[str, ...]
+    max_commands: int
 
 
 CONTEXT = web.AppKey("context", Context)

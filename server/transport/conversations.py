@@ -6,7 +6,7 @@ drop what it has, and reads the newest from its start.
 
 from aiohttp import web
 
-from server.errors import BadCursor, Draining, NotFound, StoreUnavailable
+from server.errors import BadCursor, NotFound
 from server.events import Cursor
 from server.session.node import Seat
 from server.session.state import Action
@@ -54,12 +54,7 @@ async def delete(request: web.Request) -> web.Response:
 async def attach(request: web.Request) -> web.StreamResponse:
     """Stream the newest session from the client's cursor on."""
     form = sse.form_of(request) or sse.SSE
-    try:
-        seat = await _seat(request, form)
-    except (StoreUnavailable, Draining):
-        if form is sse.SSE:
-            return await sse.come_back(request)
-        raise
+    seat = await _seat(request, form)
     if seat.at_end:
         return web.Response(status=204)
     headers = {"X-Session-Id": seat.tail.sid}

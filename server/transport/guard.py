@@ -1,18 +1,30 @@
-"""What every request passes: errors answered in one place, foreign pages refused."""
+"""What every request passes: errors answered in one place."""
 
 import logging
+import math
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
-from yarl import URL
 
 from server.counts import COUNTS
-from server.errors import Forbidden, MethodNotAllowed, NoSuchPath, TokenwireError, TooLarge
+from server.errors import (
+    Draining,
+    ForeignPage,
+    MethodNotAllowed,
+    NoSuchPath,
+    RateLimited,
+    StoreUnavailable,
+    TokenwireError,
+    TooLarge,
+)
+from server.traces import trace
+from server.transport import sse
 from server.transport.api import answer
-from server.transport.context import CONTEXT
 
 log = logging.getLogger(__name__)
 
+PROTOCOL = "tokenwire.v1"
+"""The WebSocket subprotocol; a ticket may stand beside it as `ticket.<ticket>`."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _HTTP: dict[type[web.HTTPException], type[TokenwireError]] = {
     web.HTTPNotFound: NoSuchPath,
@@ -27,7 +39,7 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except TokenwireError as error:
-        return error_response(error)
+        return await _refused(request, error)
     except web.HTTPException as error:
         known = _HTTP.get(type(error))
         if known is None:
@@ -38,33 +50,42 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return response
     except ConnectionError:
         return web.Response(status=499)  # the client has left: nobody reads this
-    except Exception:
-        log.exception("a handler failed")
+    except Exception as error:
+        log.error("a handler failed: %s", trace(error))
         return error_response(TokenwireError())
+
+
+async def _refused(request: web.Request, error: TokenwireError) -> web.StreamResponse:
+    """Answer an error so that the kind of client that asked can make something of it."""
+    passing = isinstance(error, RateLimited | StoreUnavailable | Draining)
+    if passing and sse.for_event_source(request):
+        COUNTS.errors[error.code] += 1
+        return await sse.come_back(request, error)
+    if upgrades(request) and not isinstance(error, ForeignPage):
+        return await _closed(request, error)
+    return error_response(error)
+
+
+def upgrades(request: web.Request) -> bool:
+    """Say whether a request opens a socket."""
+    return request.headers.get("Upgrade", "").lower() == "websocket"
+
+
+async def _closed(request: web.Request, error: TokenwireError) -> web.StreamResponse:
+    """Close a socket with the error's code: a browser tells nobody why a handshake failed."""
+    ws = web.WebSocketResponse(protocols=(PROTOCOL,), compress=False)
+    if not ws.can_prepare(request):
+        return error_response(error)
+    COUNTS.errors[error.code] += 1
+    await ws.prepare(request)
+    await ws.close(code=error.close, message=error.code.encode())
+    return ws
 
 
 def error_response(error: TokenwireError) -> web.Response:
     """Return an error as an HTTP answer."""
     COUNTS.errors[error.code] += 1
-    retry = {"Retry-After": f"{error.retry_after:.0f}"} if error.retry_after is not None else {}
-    return answer({"error": error.as_dict()}, error.status, retry)
-
-
-@web.middleware
-async def origins(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse what changes anything, and every socket, when a foreign page asks for it."""
-    origin = request.headers.get("Origin")
-    changes = request.method not in ("GET", "HEAD", "OPTIONS")
-    upgrades = request.headers.get("Upgrade", "").lower() == "websocket"
-    if origin is not None and (changes or upgrades) and not _known(request, origin):
-        raise Forbidden("This origin is not allowed.")
-    return await handler(request)
-
-
-def _known(request: web.Request, origin: str) -> bool:
-    if origin.lower() in request.app[CONTEXT].allow_origin:
-        return True
-    try:
-        return URL(origin).authority == request.host
-    except ValueError:
-        return False
+    headers = {"Retry-After": f"{math.ceil(error.retry_after)}"} if error.retry_after is not None else {}
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return answer({"error": error.as_dict()}, error.status, headers)

@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.http import HttpVersion11
 from aiohttp_sse import EventSourceResponse
 
-from server.errors import InvalidRequest
+from server.errors import InvalidRequest, TokenwireError
 from server.session.node import Seat
 from server.session.viewer import RETRY_MS, Dialect, Ending, Viewer
 from server.transport.context import CONTEXT
@@ -143,8 +143,19 @@ async def _finish(
         await response.write_eof()
 
 
-async def come_back(request: web.Request) -> web.StreamResponse:
-    """Answer an EventSource that it should come again: any status but 200 would end it for good."""
+def for_event_source(request: web.Request) -> bool:
+    """Say whether an EventSource may have sent this, which any status but 200 would end for good."""
+    path = request.path
+    streams = path.endswith("/v1/stream") or ("/v1/" in path and path.endswith("/events"))
+    if request.method != "GET" or not streams or "format" in request.query:
+        return False
+    return request.query.get("stream", "sse") == "sse" and form_of(request) in (None, SSE)
+
+
+async def come_back(request: web.Request, error: TokenwireError) -> web.StreamResponse:
+    """Answer an EventSource that it should come again, and when; the comment says why."""
     response = web.Response(headers=_HEADERS, content_type="text/event-stream")
-    response.text = f"retry: {random.randint(*RETRY_MS)}\n\n"
+    least = random.uniform(1000, 1500) * (error.retry_after or 0)
+    wait = max(int(least), random.randint(*RETRY_MS))
+    response.text = f"retry: {wait}\n: {error.code}: {error.message}\n\n"
     return response

@@ -19,10 +19,13 @@ from server.events import Cursor
 from server.session.node import Seat
 from server.session.state import Action
 from server.session.viewer import Ending, Viewer
+from server.traces import trace
 from server.trail import SESSION
 from server.transport import bodies
 from server.transport.api import routes, sid_from
 from server.transport.context import CONTEXT
+from server.transport.guard import PROTOCOL
+from server.transport.guest import Guest
 from server.transport.sink import RawSink, tune
 from server.transport.sse import merged_of
 from server.wire.native import WebSocket, text_frame
@@ -30,13 +33,7 @@ from server.wire.native import WebSocket, text_frame
 log = logging.getLogger(__name__)
 
 HEARTBEAT = 15.0
-CLOSE = {
-    Ending.FINAL: 1000,
-    Ending.GONE: 4410,
-    Ending.MOVING: 1012,
-    Ending.SLOW: 4408,
-    Ending.LOST: 1001,
-}
+CLOSE = {Ending.FINAL: 1000, Ending.GONE: 4410, Ending.MOVING: 1012, Ending.SLOW: 4408, Ending.LOST: 1001}
 
 
 class Socket:
@@ -48,13 +45,15 @@ class Socket:
     def __init__(self, request: web.Request, ws: web.WebSocketResponse) -> None:
         self._context = request.app[CONTEXT]
         self._node = self._context.node
+        self._guest = Guest(request, self._end)
         self._ws = ws
         self._sink = RawSink(request)
         self._viewers: dict[str, Viewer] = {}
         self._watches: set[asyncio.Task[None]] = set()
-        self._over: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        self._over: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
         self._answering = asyncio.Lock()
         self._commands: dict[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {
+            "auth": self._guest.auth,
             "start": self._start,
             "attach": self._attach,
             "detach": self._detach,
@@ -68,8 +67,7 @@ class Socket:
         if only is not None:
             self._join(only, merged, alone=True)
         reading = asyncio.create_task(self._read())
-        leave = self._move
-        self._node.leavers.add(leave)
+        self._node.leavers.add(leave := self._move)
         self._context.heart.join(self, self._beat)
         try:
             await asyncio.wait((reading, self._over), return_when=asyncio.FIRST_COMPLETED)
@@ -86,8 +84,8 @@ class Socket:
             for viewer in self._viewers.values():
                 viewer.leave()
         if self._over.done():
-            ending = self._over.result()
-            await self._ws.close(code=CLOSE[ending], message=ending.encode())
+            code, why = self._over.result()
+            await self._ws.close(code=code, message=why.encode())
 
     async def _read(self) -> None:
         async for message in self._ws:
@@ -101,6 +99,7 @@ class Socket:
         ref: Any = None
         SESSION.set("")
         try:
+            self._guest.command()
             message = bodies.json_object(text)
             ref = message.pop("ref", None)
             kind = message.pop("type", None)
@@ -114,8 +113,8 @@ class Socket:
             self._send({"type": "reply", "ref": ref, "ok": True, **reply})
         except TokenwireError as error:
             self._refuse(ref, error)
-        except Exception:
-            log.exception("a command failed")
+        except Exception as error:
+            log.error("a command failed: %s", trace(error))
             self._refuse(ref, TokenwireError())
 
     def _send(self, body: dict[str, Any]) -> None:
@@ -124,6 +123,10 @@ class Socket:
     def _refuse(self, ref: Any, error: TokenwireError) -> None:
         COUNTS.errors[error.code] += 1
         self._send({"type": "reply", "ref": ref, "ok": False, "error": error.as_dict()})
+
+    def _end(self, code: int, why: str) -> None:
+        if not self._over.done():
+            self._over.set_result((code, why))
 
     async def _start(self, message: dict[str, Any]) -> dict[str, Any]:
         key = message.pop("idempotency_key", None)
@@ -158,8 +161,7 @@ class Socket:
     def _move(self) -> None:
         for viewer in self._viewers.values():
             viewer.notify("moving")
-        if not self._over.done():
-            self._over.set_result(Ending.MOVING)
+        self._end(CLOSE[Ending.MOVING], Ending.MOVING)
 
     def _beat(self) -> None:
         if self._node.down_for() > self._context.grace:
@@ -177,8 +179,8 @@ class Socket:
             del self._viewers[sid]
         if ending is Ending.GONE and not alone:
             self._send({"session": sid, "type": "reset", "reason": "gone", "epoch": 0})
-        elif (alone or ending is not Ending.FINAL) and not self._over.done():
-            self._over.set_result(ending)
+        elif alone or ending is not Ending.FINAL:
+            self._end(CLOSE[ending], ending)
 
     async def _detach(self, message: dict[str, Any]) -> dict[str, Any]:
         sid = bodies.sid_in(message)
@@ -221,10 +223,9 @@ class Socket:
 
 async def _serve(request: web.Request, seat: Seat | None) -> web.WebSocketResponse:
     merged = merged_of(request)
+    size = request.app[CONTEXT].max_frame
     ws = web.WebSocketResponse(
-        compress=False,
-        heartbeat=HEARTBEAT,
-        max_msg_size=request.app[CONTEXT].max_frame,
+        protocols=(PROTOCOL,), compress=False, heartbeat=HEARTBEAT, max_msg_size=size
     )
     tune(request)
     await ws.prepare(request)

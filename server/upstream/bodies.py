@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 
 from server.errors import UpstreamFailed, UpstreamInvalid
-from server.events import Event
+from server.events import Bytes, Event
 from server.upstream.chunks import ChunkReader
 from server.upstream.http_answers import check_status
 
@@ -60,7 +60,7 @@ def _read(content_type: str | None, pieces: AsyncIterable[bytes]) -> AsyncGenera
         return _chunks(pieces)
     if kind.startswith("text/") or kind.endswith("json"):
         return _texts(pieces, header.get_content_charset("utf-8"))
-    return _bytes(pieces)
+    return _bytes(pieces, content_type)
 
 
 async def _chunks(pieces: AsyncIterable[bytes]) -> AsyncGenerator[Any, None]:
@@ -94,6 +94,7 @@ async def _texts(pieces: AsyncIterable[bytes], charset: str) -> AsyncGenerator[s
         raise UpstreamInvalid("The upstream's text is not in the encoding that it names.") from None
 
 
-async def _bytes(pieces: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
+async def _bytes(pieces: AsyncIterable[bytes], content_type: str | None) -> AsyncGenerator[Bytes, None]:
     async for piece in pieces:
-        yield piece
+        yield Bytes(piece, content_type)
+        content_type = None

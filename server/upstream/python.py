@@ -24,6 +24,7 @@ import msgspec
 
 from server.errors import UpstreamFailed
 from server.events import FINAL, Bytes, Content, Done, Event
+from server.traces import trace
 from server.upstream import Request, Source
 from server.upstream.bodies import body_of
 from server.upstream.callback import called_back
@@ -54,7 +55,7 @@ def python(source: Any) -> Source:
         except (Exception, asyncio.CancelledError) as error:
             if isinstance(error, UpstreamFailed) or _cancelled(error):
                 raise
-            log.exception("a source raised")
+            log.error("a source raised: %s", trace(error))
             raise UpstreamFailed() from None
 
     return stream

@@ -26,7 +26,7 @@ class World:
     """What the clients of one process share: nodes, dice, and the file of what they saw."""
 
     def __init__(self, folder: Path, name: str, ports: list[int], seed: int) -> None:
-        self.name = name
+        self.name = f"{name}.{seed}"
         self.ports = ports
         self.dice = random.Random(f"{seed}/{name}")
         self.until = 0.0

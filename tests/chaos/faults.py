@@ -10,6 +10,8 @@ import redis
 from tests.chaos.cluster import FLAGS, Cluster, NodeProcess
 
 Fault = Callable[[Cluster], Awaitable[None]]
+HEALING = 1.2
+"""Seconds: a renewal, and the log written anew."""
 
 
 def _node(cluster: Cluster) -> NodeProcess:
@@ -147,6 +149,16 @@ async def fill_redis(cluster: Cluster) -> None:
     await commanded("CONFIG SET maxmemory 0")(cluster)
 
 
+def then_quiet(fault: Fault) -> Fault:
+    """Leave a loss to its producer for a moment: one that dies before it could heal is not promised."""
+
+    async def quiet(cluster: Cluster) -> None:
+        await fault(cluster)
+        await asyncio.sleep(HEALING)
+
+    return quiet
+
+
 HARMLESS: dict[str, Fault] = {
     "kill a node": kill_node,
     "replace a node": replace_node,
@@ -164,10 +176,10 @@ HARMLESS: dict[str, Fault] = {
 """Faults in which Redis loses nothing."""
 
 LOSSES: dict[str, Fault] = {
-    "kill Redis": kill_redis,
-    "flush Redis": flush_redis,
-    "cut tails": cut_tails,
-    "make holes": make_holes,
+    "kill Redis": then_quiet(kill_redis),
+    "flush Redis": then_quiet(flush_redis),
+    "cut tails": then_quiet(cut_tails),
+    "make holes": then_quiet(make_holes),
 }
 """Faults in which Redis loses what it has acknowledged."""
 

@@ -21,6 +21,8 @@ CLOSE_GRACE = 0.25
 TOTAL = ("kill Redis", "flush Redis")
 """Faults after which Redis holds nothing."""
 LOSSES = (*TOTAL, "cut tails", "make holes")
+MOMENT = 1.0
+"""Seconds from a fault's record to the loss itself."""
 HEALED = 3.0
 """Seconds in which a producer has put back what Redis lost, or is replaced."""
 START = 6.0
@@ -164,19 +166,6 @@ def pause_holds_here(session: Session) -> Iterator[str]:
         yield f"{answer['conn']} was sent {late[:3]} in a pause" if late else ""
 
 
-@rule("I6b")
-def pause_holds_everywhere(session: Session) -> Iterator[str]:
-    """No connection gets an event above the gate, shortly after the pause was answered."""
-    for answer, told, lifted in _pauses(session):
-        gate = answer["answer"]["gate"]
-        late = [
-            record["id"]
-            for _, record in session.events()
-            if cursor(record["id"])[1] > gate and told + GATE_GRACE < record["at"] < lifted
-        ]
-        yield f"{late[:3]} came above the gate {gate}" if late else ""
-
-
 def _aborts(session: Session) -> Iterator[Record]:
     for answer in session.answered:
         if answer["action"] == "abort" and answer["answer"].get("status") == "aborted":
@@ -261,14 +250,34 @@ def bounded(history: History) -> Iterator[Finding]:
             yield None if good else Violation("I12", "", f"{what}: {after[what]}, allowed {allowed}")
 
 
+def pause_holds_everywhere(history: History) -> Iterator[Finding]:
+    """No connection gets an event above the gate, shortly after the pause was answered.
+
+    One that Redis loses before other nodes have heard of it is put back by the node that was asked.
+    """
+    for session in history.sessions.values():
+        for answer, told, lifted in _pauses(session):
+            if _lost(history, LOSSES, told - MOMENT, told + GATE_GRACE):
+                continue
+            gate = answer["answer"]["gate"]
+            late = [
+                record["id"]
+                for _, record in session.events()
+                if cursor(record["id"])[1] > gate and told + GATE_GRACE < record["at"] < lifted
+            ]
+            place = f"{late[:3]} came above the gate {gate}"
+            yield Violation("I6b", session.sid, place) if late else None
+
+
 def nothing_unlogged(history: History) -> Iterator[Finding]:
     """Whoever read to the end, and was told of no reset, read what the log holds.
 
-    An abort may meet a log whose end Redis has just lost, before its producer can put it back.
+    An abort may meet a log whose end Redis has just lost, before its producer can put it back; or be
+    lost itself before anybody else has heard of it.
     """
     for session in history.sessions.values():
-        aborts = [answer["at"] for answer in _aborts(session)]
-        met = any(_lost(history, LOSSES, at - HEALED, at) for at in aborts)
+        aborts = [asked["at"] for asked in session.asked.values() if asked["action"] == "abort"]
+        met = any(_lost(history, LOSSES, at - HEALED, at + GATE_GRACE) for at in aborts)
         if session.log is None or met or _started_twice(history, session):
             continue
         held = {(epoch, seq) for seq, (epoch, _) in enumerate(session.lines, 1)}
@@ -293,7 +302,7 @@ def _started_twice(history: History, session: Session) -> bool:
     return session.key is not None and _lost(history, TOTAL, at - START, at)
 
 
-RULES |= {"I8b": nothing_unlogged, "I10": idempotent, "I12": bounded}
+RULES |= {"I6b": pause_holds_everywhere, "I8b": nothing_unlogged, "I10": idempotent, "I12": bounded}
 
 
 def _difference(whole: str, text: str) -> str:

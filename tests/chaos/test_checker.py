@@ -196,7 +196,7 @@ def test_a_reset_that_the_client_sees_is_no_violation():
 
 def test_a_rule_without_anything_to_judge_is_reported():
     records = [record for record in good() if record["kind"] != "answered"]
-    assert judge(arrange(records)).silent == ("I6", "I6b", "I7", "I7b")
+    assert set(judge(arrange(records)).silent) == {"I6", "I6b", "I7", "I7b"}
 
 
 def test_a_half_written_line_is_dropped(tmp_path):

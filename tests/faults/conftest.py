@@ -94,6 +94,11 @@ class ModelServer:
         (found,) = [each for each in stats["open"] + stats["closed"] if each["seed"] == seed]
         return found
 
+    async def hung_up(self, seed: str) -> bool:
+        """Say whether a stream was closed by whoever asked for it."""
+        found = await self.stream(seed)
+        return found["closed_at"] is not None and found["closed_by_peer"]
+
 
 @pytest.fixture
 async def upstream(http: aiohttp.ClientSession) -> AsyncIterator[ModelServer]:

@@ -18,6 +18,9 @@ from typing import Any
 import aiohttp
 
 from tests.chaos.reading import BROKEN, FINALS, TRANSPORTS
+from tests.clients import seqs, start, text_of
+from tests.faults.looking import until
+from tests.processes import Process, demo_text
 
 Event = dict[str, Any]
 
@@ -80,6 +83,33 @@ class Reader:
         self.notices.append(item["type"])
         if item["type"] == "reset":
             self.events.clear()
+
+
+Watched = tuple[list[Reader], list[asyncio.Task[list[Event]]]]
+"""Readers of one session, and their readings."""
+
+
+async def watched(http: aiohttp.ClientSession, nodes: list[Process], **body: Any) -> Watched:
+    """Start a session on the first node, and have it read on each."""
+    sid = await start(http, nodes[0], **body)
+    readers = [Reader(sid) for _ in nodes]
+    work = [
+        reader.read(http, lambda node=node: node.url(""))
+        for reader, node in zip(readers, nodes, strict=True)
+    ]
+    readings = list(map(asyncio.create_task, work))
+    await until(lambda: all(len(reader.events) > 10 for reader in readers))
+    return readers, readings
+
+
+async def whole(readers: list[Reader], readings: list[asyncio.Task[list[Event]]], tokens: int) -> None:
+    """Wait for the end of what `watched` began, and see that each read all of the demo's text once."""
+    await asyncio.wait_for(asyncio.gather(*readings), 20)
+    text = await demo_text("w", tokens)
+    for reader in readers:
+        assert text_of(reader.events) == text
+        assert seqs(reader.events) == list(range(1, tokens + 2))
+        assert "reset" not in reader.notices
 
 
 async def _read_all(base: str, readers: list[Reader]) -> None:

@@ -88,8 +88,7 @@ async def slabs(aiohttp_server):
     return (await aiohttp_server(app)).make_url("/v1")
 
 
-@pytest.mark.parametrize("size", ["tokens", "slabs"])
-@pytest.mark.parametrize("transport", ["sse", "ws"])
+@pytest.mark.parametrize(("transport", "size"), [("sse", "tokens"), ("ws", "tokens"), ("sse", "slabs")])
 async def test_a_reader_that_never_reads_costs_little_and_is_sent_away(
     make_process, slabs, client, http, transport, size
 ):

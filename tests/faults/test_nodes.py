@@ -23,13 +23,13 @@ HOUR = 3600
 
 
 async def test_rolling_all_nodes_under_load_loses_nothing(make_process, http):
-    flags = {"drain": 2, "lease": 2}
+    flags = {"drain": 1.5, "lease": 2}
     nodes = [await make_process(**flags) for _ in range(3)]
     readers, over = [], asyncio.Event()
 
     async def load(place):
         while not over.is_set():
-            body = {"prompt": "r", "rate": 60, "tokens": 80}
+            body = {"prompt": "r", "rate": 100, "tokens": 100}
             async with http.post(nodes[place % 3].url("/v1/sessions"), json=body) as response:
                 if response.status == 503:  # it drains: another one
                     place += 1
@@ -50,12 +50,12 @@ async def test_rolling_all_nodes_under_load_loses_nothing(make_process, http):
         assert await asyncio.wait_for(leaving.process.wait(), 10) == 0
     over.set()
     await asyncio.wait_for(asyncio.gather(*loads), 15)
-    whole = await demo_text("r", 80)
+    whole = await demo_text("r", 100)
     assert len({place for place, reader in readers if len(reader.waits) > 1}) == 3
     for _, reader in readers:
         assert reader.events[-1]["type"] == "done"
         assert text_of(reader.events) == whole
-        assert seqs(reader.events) == list(range(1, 82))
+        assert seqs(reader.events) == list(range(1, 102))
 
 
 async def test_a_stalled_node_is_left_by_its_clients_and_loses_nothing(make_process, http):
@@ -85,16 +85,17 @@ async def test_a_stalled_node_is_left_by_its_clients_and_loses_nothing(make_proc
     assert reader.events[-1]["type"] == "done"
 
 
-@pytest.mark.parametrize("rates", [(20, 200), (300, 3000)], ids=["slow", "fast"])
 async def test_a_node_killed_at_any_moment_has_shown_nothing_that_the_log_lacks(
-    make_process, upstream, http, rates
+    make_redis, make_process, make_switch, upstream, http
 ):
+    server = make_redis()
+    switch = await make_switch(server)
     flags = {"upstream": f"{upstream.url}/v1", "model": "m"}
-    doomed, other = await make_process(**flags), await make_process(**flags)
-    low, high = rates
+    doomed = await make_process(switch.url, **flags)
+    other = await make_process(server.url, **flags)
     seeds = [f"k{n}" for n in range(25)]
     sids = [
-        await start(http, doomed, seed=seed, tokens=5000, rate=low + (high - low) * n / 25)
+        await start(http, doomed, seed=seed, tokens=5000, rate=20 * 1.2**n)
         for n, seed in enumerate(seeds)
     ]
     here = [Reader(sid) for sid in sids]
@@ -103,8 +104,12 @@ async def test_a_node_killed_at_any_moment_has_shown_nothing_that_the_log_lacks(
     at_doomed = [asyncio.create_task(r.read(http, lambda: alive.url(""))) for r in here]
     at_other = [asyncio.create_task(r.read(http, lambda: other.url(""))) for r in there]
     await until(lambda: all(len(reader.events) > 10 for reader in here + there))
+    switch.hold(True)
+    await asyncio.sleep(0.1)  # the fault: what is sent does not arrive, nor ever will
     doomed.signal(signal.SIGKILL)
     await doomed.process.wait()
+    switch.cut()
+    switch.hold(False)
     shown, alive = [list(reader.events) for reader in here], other
     await asyncio.wait_for(asyncio.gather(*at_doomed, *at_other), 15)
     for seed, before, one, two in zip(seeds, shown, here, there, strict=True):
@@ -118,7 +123,7 @@ async def test_a_node_killed_at_any_moment_has_shown_nothing_that_the_log_lacks(
 async def test_an_append_whose_answer_gets_lost_lands_once(make_process, own_redis, make_switch, http):
     switch = await make_switch(own_redis)
     node = await make_process(switch.url, lease=3)
-    sid = await start(http, node, prompt="a", rate=100, tokens=250)
+    sid = await start(http, node, prompt="a", rate=100, tokens=150)
     reader = Reader(sid)
     reading = asyncio.create_task(reader.read(http, lambda: node.url("")))
     client = own_redis.client()
@@ -131,7 +136,7 @@ async def test_an_append_whose_answer_gets_lost_lands_once(make_process, own_red
         await asyncio.sleep(0.05)
         return before[0] > before[1] and before == (landed(), len(reader.events))
 
-    for _ in range(5):
+    for _ in range(3):
         seen = len(reader.events)
         await until(lambda seen=seen: len(reader.events) > seen + 10)
         switch.deaf = True
@@ -140,15 +145,15 @@ async def test_an_append_whose_answer_gets_lost_lands_once(make_process, own_red
         switch.deaf = False
     client.close()
     await asyncio.wait_for(reading, 10)
-    assert text_of(reader.events) == await demo_text("a", 250)
-    assert seqs(reader.events) == list(range(1, 252))
+    assert text_of(reader.events) == await demo_text("a", 150)
+    assert seqs(reader.events) == list(range(1, 152))
 
 
 async def test_without_free_files_the_old_clients_are_served_and_new_ones_refused_at_once(
     make_process, http
 ):
     node = await make_process()
-    sid = await start(http, node, prompt="e", rate=100, tokens=250)
+    sid = await start(http, node, prompt="e", rate=100, tokens=200)
     readers = [Reader(sid, ("sse", "ws", "ndjson")[n % 3]) for n in range(9)]
     readings = [asyncio.create_task(reader.read(http, lambda: node.url(""))) for reader in readers]
     await until(lambda: all(reader.events for reader in readers))
@@ -169,10 +174,10 @@ async def test_without_free_files_the_old_clients_are_served_and_new_ones_refuse
     for reader in (*newcomers, late):
         readings.append(asyncio.create_task(reader.read(http, lambda: node.url(""))))
     await asyncio.wait_for(asyncio.gather(*readings), 15)
-    whole = await demo_text("e", 250)
+    whole = await demo_text("e", 200)
     for reader in (*readers, *newcomers, late):
         assert text_of(reader.events) == whole
-        assert seqs(reader.events) == list(range(1, 252))
+        assert seqs(reader.events) == list(range(1, 202))
 
 
 async def _first_try(http, node, reader):
@@ -222,7 +227,7 @@ async def test_a_node_whose_clock_jumps_goes_on_as_if_nothing_had_happened(
     jumping = await make_process()
     monkeypatch.delenv("LD_PRELOAD")
     other = await make_process()
-    for seconds in (HOUR, -HOUR, 0):
+    for seconds in (HOUR, -HOUR):
         sid = await start(http, jumping, prompt="j", rate=200, tokens=150)
         readers = [Reader(sid) for _ in range(2)]
         readings = [
@@ -237,14 +242,13 @@ async def test_a_node_whose_clock_jumps_goes_on_as_if_nothing_had_happened(
             assert seqs(reader.events) == list(range(1, 152))
 
 
-@pytest.mark.parametrize("seconds", [HOUR, -HOUR])
 async def test_a_node_with_a_wrong_clock_that_dies_is_replaced_in_time(
-    make_process, http, clock, monkeypatch, seconds
+    make_process, http, clock, monkeypatch
 ):
     doomed = await make_process()
     monkeypatch.delenv("LD_PRELOAD")
     other = await make_process()
-    await _jump(http, doomed, clock, seconds)
+    await _jump(http, doomed, clock, HOUR)
     sid = await start(http, doomed, rate=100, tokens=5000)
     await until(lambda: _has(http, other, sid, 80))
     assert (await session(http, other, sid))["status"] == "running"
@@ -259,6 +263,8 @@ async def test_a_node_with_a_wrong_clock_heals_what_redis_loses_early(
 ):
     node = await make_process(lease=6)
     await _jump(http, node, clock, -HOUR)
+    # A node's first session is looked after at once, when the connection is made.
+    await Reader(await start(http, node, tokens=1)).read(http, lambda: node.url(""))
     sid = await start(http, node, prompt="e", rate=100, tokens=150)
     reader = Reader(sid)
     reading = asyncio.create_task(reader.read(http, lambda: node.url("")))

@@ -1,4 +1,4 @@
-"""A Redis that is killed, full, slow, deposed, or keeps its bell to itself (R2 to R10 and R13 to R15)."""
+"""A Redis that is killed, frozen, full, slow, out of reach, or refuses (R2 to R5, R8 to R10, R13)."""
 
 import asyncio
 import signal
@@ -12,61 +12,38 @@ from tests.chaos.reading import TRANSPORTS, Gone
 from tests.clients import seqs, start, text_of
 from tests.fake_upstream import expected_text
 from tests.faults.looking import until
-from tests.faults.readers import Reader
+from tests.faults.readers import Reader, watched, whole
 from tests.processes import ROOT, demo_text
 
-LATE = 1.5
-"""Seconds by which an event may be late when no bell rings: it is looked for every second."""
 
-
-async def _watched(http, nodes, readers, **body):
-    """Start a session on the first node and have it read on each; return the readings."""
-    sid = await start(http, nodes[0], **body)
-    readings = []
-    for node in nodes:
-        readers.append(Reader(sid))
-        work = readers[-1].read(http, lambda node=node: node.url(""))
-        readings.append(asyncio.create_task(work))
-    await until(lambda: all(len(reader.events) > 10 for reader in readers))
-    return readings
-
-
-async def _whole(readers, readings, tokens):
-    await asyncio.wait_for(asyncio.gather(*readings), 20)
-    text = await demo_text("w", tokens)
-    for reader in readers:
-        assert text_of(reader.events) == text
-        assert seqs(reader.events) == list(range(1, tokens + 2))
-        assert "reset" not in reader.notices
-
-
-@pytest.mark.parametrize("power_cut", [False, True], ids=["kill", "power_cut"])
-async def test_a_redis_that_keeps_a_file_is_waited_for_and_healed(
-    make_redis, make_process, http, tmp_path, power_cut
+async def test_a_redis_that_keeps_a_file_is_waited_for_and_what_the_disk_lost_is_healed(
+    make_redis, make_process, http, tmp_path
 ):
     server = make_redis("--appendonly", "yes")
     nodes = [await make_process(server.url, lease=3) for _ in range(2)]
-    readers = []
-    readings = await _watched(http, nodes, readers, prompt="w", rate=100, tokens=160)
-    await until(lambda: len(readers[0].events) > 80)
-    server.kill()
-    if power_cut:
+    left = []
+    readers, readings = await watched(http, nodes, prompt="w", rate=100, tokens=200)
+    client, key = server.client(), f"tw:{{{readers[0].sid}}}:l"
+    for disk in (1.0, 0.6):  # what of the file is there after a kill, after a power cut
+        seen = len(readers[0].events)
+        await until(lambda seen=seen: len(readers[0].events) > seen + 40)
+        held = client.xlen(key)
+        server.kill()
         (file,) = (tmp_path / "r0" / "appendonlydir").glob("*.incr.aof")
-        with file.open("r+b") as aof:  # what the disk did not have yet
-            aof.truncate(file.stat().st_size * 2 // 3)
-    server.start()
-    client = server.client()
-    left = client.xlen(f"tw:{{{readers[0].sid}}}:l")
+        with file.open("r+b") as aof:
+            aof.truncate(int(file.stat().st_size * disk))
+        server.start()
+        left.append(client.xlen(key) / held)
     client.close()
-    await _whole(readers, readings, 160)
-    print(f"{left} entries left of what {len(readers[0].events)} events came in")
+    print(f"left after the kill {left[0]:.0%}, after the power cut {left[1]:.0%}")
+    await whole(readers, readings, 200)
+    assert left[1] < 0.9 <= left[0]
 
 
 async def test_a_redis_frozen_for_longer_than_a_lease_does_no_harm(make_redis, make_process, http):
     server = make_redis()
     nodes = [await make_process(server.url, lease=0.5) for _ in range(2)]
-    readers = []
-    readings = await _watched(http, nodes, readers, prompt="w", rate=100, tokens=250)
+    _, readings = await watched(http, nodes, prompt="w", rate=100, tokens=200)
     server.process.send_signal(signal.SIGSTOP)
     await asyncio.sleep(1.5)  # the fault: three leases
     server.process.send_signal(signal.SIGCONT)
@@ -74,7 +51,7 @@ async def test_a_redis_frozen_for_longer_than_a_lease_does_no_harm(make_redis, m
     # Its owner renews first, or is replaced: either is well, but not both.
     assert one == two
     assert seqs(one) == list(range(1, len(one) + 1))
-    assert (await demo_text("w", 250)).startswith(text_of(one))
+    assert (await demo_text("w", 200)).startswith(text_of(one))
     assert one[-1]["type"] == "done" or one[-1]["code"] == "producer_lost"
 
 
@@ -108,7 +85,7 @@ async def test_viewers_of_a_node_without_redis_are_told_and_then_sent_elsewhere(
     assert b": degraded\n" in data
     assert b"[DONE]" not in data
     assert 0.9 < took < 2.5
-    await _whole(readers, readings, 120)
+    await whole(readers, readings, 120)
     assert [len(reader.waits) for reader in readers] == [2, 2, 2]
     switch.hold(False)
     await until(lambda: _ready(http, alone), 3)
@@ -126,7 +103,7 @@ async def test_behind_a_partition_the_upstream_has_to_wait_and_nothing_is_lost(
     node = await make_process(
         switch.url, upstream=f"{upstream.url}/v1", model="m", lease=10, buffer_limit=100_000
     )
-    sid = await start(http, node, seed="b", tokens=90_000)
+    sid = await start(http, node, seed="b", tokens=60_000)
     reader = Reader(sid)
     reading = asyncio.create_task(reader.read(http, lambda: node.url("")))
     await until(lambda: reader.events)
@@ -141,87 +118,10 @@ async def test_behind_a_partition_the_upstream_has_to_wait_and_nothing_is_lost(
         return time.monotonic() - since > 0.5
 
     await until(still)
-    assert sent < 90_000
+    assert sent < 60_000
     switch.hold(False)
     events = await asyncio.wait_for(reading, 20)
-    assert text_of(events) == expected_text("b", 90_000)
-
-
-@pytest.fixture
-async def pair(make_redis, make_switch, unused_tcp_port):
-    """A master with its replica, and a switch that leads to the master."""
-    master = make_redis("--port", str(unused_tcp_port), "--repl-diskless-sync-delay", "0")
-    replica = make_redis("--replicaof", "127.0.0.1", str(unused_tcp_port))
-    client = replica.client()
-    await until(lambda: client.info("replication")["master_link_status"] == "up")
-    client.close()
-    return master, replica, await make_switch(master)
-
-
-def _detach(replica):
-    """Make a replica a master: from here on it misses what the old one takes."""
-    client = replica.client()
-    client.replicaof("NO", "ONE")
-    client.close()
-
-
-async def test_a_failover_that_loses_acknowledged_tokens_is_healed(pair, make_process, http):
-    master, replica, switch = pair
-    nodes = [await make_process(switch.url, lease=3) for _ in range(2)]
-    readers = []
-    readings = await _watched(http, nodes, readers, prompt="w", rate=100, tokens=200)
-    _detach(replica)
-    seen = len(readers[1].events)
-    await until(lambda: len(readers[1].events) > seen + 50)
-    master.kill()
-    switch.lead_to(str(replica.socket))
-    await _whole(readers, readings, 200)
-    client = replica.client()
-    assert b"z" in client.xrevrange(f"tw:{{{readers[0].sid}}}:l", count=1)[0][1]
-    client.close()
-
-
-async def test_a_failover_that_loses_the_end_is_healed_while_the_producer_lingers(
-    pair, make_process, http
-):
-    master, replica, switch = pair
-    nodes = [await make_process(switch.url, lease=3, linger=10) for _ in range(2)]
-    readers = []
-    readings = await _watched(http, nodes, readers, prompt="w", rate=100, tokens=100)
-    _detach(replica)
-    await _whole(readers, readings, 100)
-    master.kill()
-    switch.lead_to(str(replica.socket))
-    sid, client = readers[0].sid, replica.client()
-    await until(lambda: b"z" in client.xrevrange(f"tw:{{{sid}}}:l", count=1)[0][1])
-    client.close()
-    late = Reader(sid)
-    assert await late.read(http, lambda: nodes[1].url("")) == readers[0].events
-
-
-async def test_a_takeover_that_a_failover_loses_is_never_hidden(pair, make_process, http):
-    master, replica, switch = pair
-    frozen, other = [await make_process(switch.url) for _ in range(2)]
-    sid = await start(http, frozen, prompt="w", rate=100, tokens=300)
-    told = Reader(sid)
-    telling = asyncio.create_task(told.read(http, lambda: other.url("")))
-    await until(lambda: len(told.events) > 50)
-    frozen.signal(signal.SIGSTOP)
-    _detach(replica)
-    await asyncio.wait_for(telling, 10)
-    assert told.events[-1]["code"] == "producer_lost"
-    master.kill()
-    switch.lead_to(str(replica.socket))
-    frozen.signal(signal.SIGCONT)
-    # Whoever saw the lost end comes again: what it holds is not there any more, and it is told.
-    again = Reader(sid)
-    again.events += [told.events[-1] | {"type": "content"}]
-    await asyncio.wait_for(again.read(http, lambda: other.url("")), 30)
-    assert "reset" in again.notices
-    fresh = [await Reader(sid).read(http, lambda node=node: node.url("")) for node in (frozen, other)]
-    assert fresh == [again.events] * 2
-    assert seqs(again.events) == list(range(1, len(again.events) + 1))
-    assert (await demo_text("w", 300)).startswith(text_of(again.events))
+    assert text_of(events) == expected_text("b", 60_000)
 
 
 @pytest.mark.parametrize("stays", [True, False], ids=["stays", "passes"])
@@ -232,13 +132,12 @@ async def test_a_full_redis_is_waited_for_and_then_it_is_a_typed_error(
     grace = 1 if stays else 10
     flags = {"upstream": f"{upstream.url}/v1", "model": "m", "redis_grace": grace}
     nodes = [await make_process(server.url, **flags) for _ in range(2)]
-    readers = []
-    readings = await _watched(http, nodes, readers, seed="f", rate=100, tokens=200)
+    _, readings = await watched(http, nodes, seed="f", rate=100, tokens=200)
     client = server.client()
     client.config_set("maxmemory", "1mb")
     if stays:
         await asyncio.wait_for(asyncio.gather(*readings), 5)
-        assert not await _open(upstream, "f")
+        await until(lambda: upstream.hung_up("f"), 1)
     else:
         await asyncio.sleep(1.5)  # the fault: longer than a lease
     client.config_set("maxmemory", "0")
@@ -249,10 +148,6 @@ async def test_a_full_redis_is_waited_for_and_then_it_is_a_typed_error(
     end = one[-1]["type"], one[-1].get("code"), one[-1].get("retryable")
     assert end == (("error", "store_full", True) if stays else ("done", None, None))
     assert stays or text_of(one) == expected_text("f", 200)
-
-
-async def _open(upstream, seed):
-    return seed in [each["seed"] for each in (await upstream.stats())["open"]]
 
 
 async def test_a_redis_that_evicts_is_refused_in_one_line(make_redis):
@@ -322,8 +217,7 @@ REFUSALS = [
 async def test_a_redis_that_refuses_for_a_while_only_delays(make_redis, make_process, http):
     server = make_redis("--busy-reply-threshold", "100")
     nodes = [await make_process(server.url, lease=5) for _ in range(2)]
-    readers = []
-    readings = await _watched(http, nodes, readers, prompt="w", rate=100, tokens=300)
+    readers, readings = await watched(http, nodes, prompt="w", rate=100, tokens=300)
     client, other = server.client(), server.client()
     for begin, probe, error in REFUSALS:
         undo = begin(client)
@@ -342,7 +236,7 @@ async def test_a_redis_that_refuses_for_a_while_only_delays(make_redis, make_pro
     client.close()
     other.close()
     assert not readers[0].ended
-    await _whole(readers, readings, 300)
+    await whole(readers, readings, 300)
 
 
 def _spin(client):
@@ -361,8 +255,7 @@ def _busy(client):
 async def test_a_redis_that_loads_its_file_is_waited_for(make_redis, make_process, http):
     server = make_redis("--appendonly", "yes", "--loading-process-events-interval-bytes", "1024")
     nodes = [await make_process(server.url, lease=5) for _ in range(2)]
-    readers = []
-    readings = await _watched(http, nodes, readers, prompt="w", rate=100, tokens=200)
+    readers, readings = await watched(http, nodes, prompt="w", rate=100, tokens=150)
     client = server.client()
     for place in range(300):
         client.set(f"slow{place}", "x" * 2000, ex=60)
@@ -372,7 +265,7 @@ async def test_a_redis_that_loads_its_file_is_waited_for(make_redis, make_proces
     client.close()
     server.kill()
     await asyncio.to_thread(server.start, "--key-load-delay", "3000")
-    await _whole(readers, readings, 200)
+    await whole(readers, readings, 150)
 
 
 async def test_with_100_ms_to_redis_streams_are_late_but_not_slow(
@@ -400,58 +293,9 @@ async def test_with_100_ms_to_redis_streams_are_late_but_not_slow(
 
     readers = [Reader(sid, heard=hearing()) for sid in sids]
     work = [asyncio.create_task(reader.read(http, lambda: node.url(""))) for reader in readers]
-    await _whole(readers, work, 50)
+    await whole(readers, work, 50)
     took = time.monotonic() - began
     most = sorted(gaps)[len(gaps) * 99 // 100]
     print(f"started in {started:.2f} s, whole {took - started:.2f} s later, gaps {most:.3f} s")
     assert took - started < 50 / 25 + 1.0
     assert most < 0.5
-
-
-async def test_without_a_bell_events_are_late_by_no_more_than_a_look(
-    make_redis, make_process, upstream, http
-):
-    server = make_redis()
-    flags = {"upstream": f"{upstream.url}/v1", "model": "m"}
-    nodes = [await make_process(server.url, **flags) for _ in range(2)]
-    sid = await start(http, nodes[0], tokens=300, rate=100, stamp=True)
-    late = []
-
-    def heard(event):
-        if event["type"] == "content" and event["content"]:
-            late.append((time.monotonic_ns() - int(event["content"].strip("@"))) / 1e9)
-
-    reader = Reader(sid, heard=heard)
-    reading = asyncio.create_task(reader.read(http, lambda: nodes[1].url("")))
-    await until(lambda: len(late) >= 30)
-    client, phases = server.client(), [len(late)]
-    while len(late) < 120:  # nobody hears it for long
-        client.client_kill_filter(_type="pubsub")
-        await asyncio.sleep(0.02)
-    phases.append(len(late))
-    client.execute_command("ACL", "SETUSER", "default", "-publish")  # it does not ring any more
-    client.close()
-    assert seqs(await reading) == list(range(1, 302))
-    deaf, mute = max(late[phases[0] : phases[1]]), max(late[phases[1] :])
-    print(
-        f"at most {max(late[10:30]):.3f} s late, {deaf:.2f} s without hearing, {mute:.2f} s without rings"
-    )
-    assert deaf < LATE
-    assert 0.3 < mute < LATE
-
-
-async def test_a_bell_that_overflows_while_a_node_is_frozen_is_not_missed(make_redis, make_process, http):
-    server = make_redis("--client-output-buffer-limit", "pubsub 32kb 32kb 1")
-    writing, frozen = [await make_process(server.url, lease=10) for _ in range(2)]
-    readers = []
-    readings = await _watched(http, [writing, frozen], readers, prompt="w", rate=100, tokens=200)
-    client = server.client()
-    listening = len(client.client_list(_type="pubsub"))
-    frozen.signal(signal.SIGSTOP)
-    channel = f"tw:{{{readers[0].sid}}}:n"
-    while len(client.client_list(_type="pubsub")) == listening:
-        for _ in range(200):
-            client.publish(channel, b"")
-    frozen.signal(signal.SIGCONT)
-    client.close()
-    await _whole(readers, readings, 200)

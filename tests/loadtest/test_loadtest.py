@@ -108,6 +108,17 @@ async def started(http, node):
         return len((await response.json())["sessions"])
 
 
+async def test_a_server_that_loses_much_is_not_even_loaded(redis_server, tmp_path):
+    node = await broken(redis_server.url, "lose-on-the-wire", 100)
+    process = await spawn(node.url(""), tmp_path, *SMALL)
+    out, err = await process.communicate()
+    await node.end()
+    assert (process.returncode, out) == (1, b"")
+    assert re.fullmatch(
+        r"tokenwire: loadtest: the first session cannot be read: a gap: .*\n", err.decode()
+    )
+
+
 async def test_it_stops_when_told_and_leaves_nobody_behind(node, http, tmp_path):
     process = await spawn(node.url(""), tmp_path, *SMALL, "--duration=60")
     while await started(http, node) < 7:  # six, and the one to compare with

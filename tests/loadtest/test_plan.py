@@ -82,7 +82,7 @@ async def test_a_server_that_wants_a_key_gets_it(monkeypatch):
     monkeypatch.setenv("TW_TOKEN", "k")
     async with lying(status(400)) as liar:
         plan = parse([liar.url]).plan
-        async with session.client(plan, lambda report: None) as client:
+        async with session.client(plan, 1.0, lambda report: None) as client:
             with pytest.raises(InvalidRequest):
                 await session.reference(client, plan)
     assert liar.credentials == {"Bearer k"}

@@ -45,7 +45,7 @@ RELAYED = [
     ("text/plain", "é🙂".encode(), Content("é🙂")),
     ("text/html; charset=latin-1", b"\xe9", Content("é")),
     ("application/json", b"[1]", Content("[1]")),
-    ("audio/mpeg", b"\xff\x00", Bytes(b"\xff\x00")),
+    ("audio/mpeg", b"\xff\x00", Bytes(b"\xff\x00", "audio/mpeg")),
 ]
 
 

@@ -7,13 +7,19 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from server.client.reports import log_report
+from server.client import BrokenStream, Report
 from server.ops.loadtest import report, session
 from server.ops.loadtest.crew import Crew
 from server.ops.loadtest.plan import Flags, parse
 from server.ops.loadtest.screen import screen
 from server.ops.loadtest.tally import Tally
 from server.ops.loadtest.verdict import QUANTILES, rows, verdict
+
+PATIENCE = 2.0
+
+
+def _ignore(_: Report) -> None:
+    """Say nothing of single connections: the one line at the end will."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -24,10 +30,11 @@ def main(argv: Sequence[str]) -> int:
 async def _run(flags: Flags) -> int:
     plan = flags.plan
     try:
-        async with session.client(plan, log_report) as client:
+        async with asyncio.timeout(plan.most), session.client(plan, PATIENCE, _ignore) as client:
             text = await session.reference(client, plan)
-    except session.FAILED as error:
-        print(f"tokenwire: loadtest: {error}", file=sys.stderr)
+    except (*session.FAILED, BrokenStream, TimeoutError) as error:
+        why = str(error) or "it does not end"
+        print(f"tokenwire: loadtest: the first session cannot be read: {why}", file=sys.stderr)
         return 1
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -14,16 +14,15 @@ from server.ops.loadtest.viewer import GATE_GRACE, Course, Viewer, World
 PROMPT = "a test of load"
 KEPT = 60
 """Seconds that the server keeps a session of ours, and runs one that nobody watches any more."""
-PATIENCE = 10.0
 CREDENTIAL = "TW_TOKEN"
 FAILED = (TokenwireError, Unreachable)
 
 
-def client(plan: Plan, tell: Callable[[Report], None]) -> Client:
+def client(plan: Plan, patience: float, tell: Callable[[Report], None]) -> Client:
     """Return a client of the server; it shows the key in $TW_TOKEN, if there is one."""
     key = os.environ.get(CREDENTIAL)
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    return Client(plan.url, headers=headers, patience=PATIENCE, tell=tell)
+    return Client(plan.url, headers=headers, patience=patience, tell=tell)
 
 
 async def start(client: Client, plan: Plan, rate: float) -> Stream:

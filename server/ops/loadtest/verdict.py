@@ -10,7 +10,9 @@ from server.ops.loadtest.tally import MEASURES, Tally
 BUSY = 0.85
 """Share of a core from which on a process of clients may itself be what is slow."""
 OFTEN = 0.1
-LATE = 0.1
+"""Share of the run from which on that counts."""
+LATE = 0.05
+"""Seconds; a process of clients that is that late in a tenth of its ticks had no processor."""
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
 
 
@@ -56,13 +58,13 @@ def bottleneck(tally: Tally, cores: int) -> str | None:
     if busy >= OFTEN:
         return (
             f"the load test was itself the bottleneck: its processes were at their limit for {busy:.0%} "
-            "of the time; the times below are partly its own"
+            "of the time, and the times are partly its own"
         )
     late = tally.spread("lag").quantile(0.9) or 0.0
     if late >= LATE:
         return (
             f"the load test did not get the processor when it needed it ({late * 1000:.0f} ms late): "
-            f"this machine's {cores} cores were full, and the times below are partly its own"
+            f"this machine's {cores} cores were full, and the times are partly its own"
         )
     return None
 

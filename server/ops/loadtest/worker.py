@@ -20,6 +20,7 @@ from server.ops.loadtest.tally import Tally
 from server.ops.loadtest.viewer import World
 
 TICK = 0.5
+PATIENCE = 10.0
 
 
 class Share(msgspec.Struct, frozen=True):
@@ -62,7 +63,7 @@ async def _work(share: Share) -> None:
         elif isinstance(report, Lost):
             tally.add("connections lost")
 
-    async with session.client(plan, note) as client:
+    async with session.client(plan, PATIENCE, note) as client:
         world = World(plan, share.text, client, tally)
         world.dice = random.Random(f"{plan.seed}/{share.index}")
         await asyncio.sleep(share.begins - time.time())

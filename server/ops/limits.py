@@ -1,0 +1,119 @@
+"""What one address may have and ask of one node, connections and requests; how fast a socket may talk."""
+
+import ipaddress
+import time
+from collections import Counter
+from collections.abc import Hashable, Iterable
+from typing import Protocol
+
+from server.errors import RateLimited
+
+MINUTE = 60.0
+COME_BACK = 5.0
+BEYOND = 2
+"""Times as many connections as allowed: so many are told so, further ones are just cut off."""
+
+
+class Transport(Protocol):
+    """What is asked of a connection."""
+
+    def get_extra_info(self, name: str) -> object:
+        """Return what is known of it."""
+
+
+class Addresses:
+    """The addresses that clients come from, as far as they are known.
+
+    Who comes through one of the `trusted` proxies is who that says it is, and nobody known if it says
+    nothing. Of IPv6 a whole /64 is one address, since one customer has so many.
+    """
+
+    def __init__(self, trusted: Iterable[str], connections: int, requests: int) -> None:
+        self._trusted = [ipaddress.ip_network(network) for network in trusted]
+        self._most = connections
+        self._requests = requests
+        self._counts: Counter[str] = Counter()
+        self._open: dict[Hashable, str] = {}
+        self._over: set[Hashable] = set()
+        self._minute = 0
+        self._asked: Counter[str] = Counter()
+
+    def of(self, peer: str | None, forwarded: str | None) -> str | None:
+        """Return a client's address: the last one in the chain that is not a trusted proxy's."""
+        chain = [part.strip() for part in (forwarded or "").split(",")] if forwarded else []
+        for hop in reversed((*chain, peer)):
+            try:
+                address = ipaddress.ip_address((hop or "").partition("%")[0])
+            except ValueError:
+                return None
+            if not any(address in network for network in self._trusted):
+                return _name(address)
+        return None
+
+    def enter(self, connection: Hashable, peer: str | None) -> bool:
+        """Count a new connection; return whether it may stay to hear why it may not stay."""
+        name = self.of(peer, None)
+        if name is None:
+            return True
+        self._open[connection] = name
+        self._counts[name] += 1
+        if self._counts[name] > self._most:
+            self._over.add(connection)
+        return self._counts[name] <= BEYOND * self._most
+
+    def leave(self, connection: Hashable) -> None:
+        """Count a connection no more."""
+        if (name := self._open.pop(connection, None)) is not None:
+            self._over.discard(connection)
+            self._counts[name] -= 1
+            if not self._counts[name]:
+                del self._counts[name]
+
+    def is_over(self, connection: Hashable) -> bool:
+        """Say whether a connection is one too many."""
+        return connection in self._over
+
+    def request(self, connection: Hashable, address: str | None) -> None:
+        """Count a request; raise `RateLimited`."""
+        if connection in self._over:
+            what = f"{self._most} connections of one address"
+            raise RateLimited(f"There may be {what} at most.", retry_after=COME_BACK)
+        if address is None:
+            return
+        now = time.time()
+        if int(now // MINUTE) != self._minute:
+            self._minute = int(now // MINUTE)
+            self._asked.clear()
+        self._asked[address] += 1
+        if self._asked[address] > self._requests:
+            what = f"{self._requests} requests a minute of one address"
+            raise RateLimited(f"There may be {what} at most.", retry_after=MINUTE - now % MINUTE)
+
+
+def _name(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return str(address)
+
+
+class Bucket:
+    """So many a minute, all of them at once if need be."""
+
+    __slots__ = ("_at", "_left", "_rate", "_size")
+
+    def __init__(self, size: int) -> None:
+        self._size = self._left = float(size)
+        self._rate = size / MINUTE
+        self._at = time.monotonic()
+
+    def take(self) -> None:
+        """Take one; raise `RateLimited` if there is none."""
+        now = time.monotonic()
+        self._left = min(self._size, self._left + (now - self._at) * self._rate)
+        self._at = now
+        if self._left < 1:
+            what = f"{self._size:.0f} commands a minute on one socket"
+            raise RateLimited(f"There may be {what} at most.", retry_after=(1 - self._left) / self._rate)
+        self._left -= 1

@@ -1,0 +1,68 @@
+"""A file of credentials, read again when it changes."""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from server.settings import SettingsError
+
+log = logging.getLogger(__name__)
+
+LOOK = 1.0
+"""Seconds between two looks."""
+
+T = TypeVar("T")
+
+
+class Watched(Generic[T]):
+    """What `parse` makes of a file's text; raise `SettingsError` if it cannot be read at first.
+
+    A file that turns bad later, perhaps while it is being written, leaves what was read before. Its
+    content is never quoted.
+    """
+
+    def __init__(self, path: Path, parse: Callable[[str], T]) -> None:
+        self._path = path
+        self._parse = parse
+        self._mark = self._look()
+        self._value = self._read()
+        self._next = time.monotonic() + LOOK
+
+    @property
+    def value(self) -> T:
+        """What the file says, as of a second ago."""
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + LOOK
+            self._refresh()
+        return self._value
+
+    def _refresh(self) -> None:
+        mark = self._look()
+        if mark == self._mark:
+            return
+        self._mark = mark
+        try:
+            self._value = self._read()
+            log.info("%s was read again", self._path)
+        except SettingsError as error:
+            log.error("%s; what it said before still holds", error)
+
+    def _look(self) -> tuple[int, int, int] | None:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_size, found.st_ino
+
+    def _read(self) -> T:
+        try:
+            return self._parse(self._path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise SettingsError(f"{self._path}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise SettingsError(f"{self._path}: not a text") from None
+        except ValueError as error:
+            raise SettingsError(f"{self._path}: {error}") from None

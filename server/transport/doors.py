@@ -1,0 +1,104 @@
+"""Open requests and sockets of those who said who they are: ended when that is not true any more."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from aiohttp import web
+
+from server.callers import NOBODY, OPEN, Caller
+from server.errors import RateLimited
+
+LOOK = 1.0
+COME_BACK = 5.0
+
+
+class Door:
+    """One open request: whose it is, and how to end it."""
+
+    __slots__ = ("caller", "leave", "used")
+
+    def __init__(self, caller: Caller, leave: Callable[[], object], now: float) -> None:
+        self.caller = caller
+        self.leave = leave
+        self.used = now
+
+
+DOOR = web.RequestKey("door", Door)
+
+
+class Doors:
+    """All of a node. `holds` says whether credentials are still good, `use` that a ticket is in use.
+
+    One principal has `most` at a time. Tickets are said to be in use every `period` seconds.
+    """
+
+    def __init__(
+        self, holds: Callable[[Caller], bool], use: Callable[[str], None], most: int, period: float
+    ) -> None:
+        self._holds = holds
+        self._use = use
+        self._most = most
+        self._period = period
+        self._doors: set[Door] = set()
+        self._counts: Counter[str] = Counter()
+        self._task = asyncio.create_task(self._run(), name="doors")
+
+    @contextmanager
+    def open(self, caller: Caller, request: web.Request) -> Iterator[None]:
+        """Let a request in, and know when it is over; raise `RateLimited`."""
+        task = asyncio.current_task()
+        assert task is not None
+        door = request[DOOR] = Door(caller, task.cancel, asyncio.get_running_loop().time())
+        if caller is OPEN:
+            yield
+            return
+        self._count(caller)
+        self._doors.add(door)
+        try:
+            yield
+        finally:
+            self._doors.discard(door)
+            self._forget(door.caller)
+
+    def hand_over(self, door: Door, caller: Caller) -> None:
+        """Take a door for somebody else's, who said so later; raise `RateLimited`."""
+        self._count(caller)
+        self._forget(door.caller)
+        door.caller = caller
+
+    def _count(self, caller: Caller) -> None:
+        if (name := caller.principal) is not None:
+            if self._counts[name] >= self._most:
+                raise RateLimited(f"You may have {self._most} open requests.", retry_after=COME_BACK)
+            self._counts[name] += 1
+
+    def _forget(self, caller: Caller) -> None:
+        if (name := caller.principal) is not None:
+            self._counts[name] -= 1
+            if not self._counts[name]:
+                del self._counts[name]
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(LOOK)
+            now = loop.time()
+            for door in list(self._doors):
+                self._look(door, now)
+
+    def _look(self, door: Door, now: float) -> None:
+        caller = door.caller
+        if caller is not NOBODY and not self._holds(caller):
+            self._doors.discard(door)
+            door.leave()
+        elif caller.ticket and now - door.used >= self._period:
+            door.used = now
+            self._use(caller.ticket)
+
+    async def aclose(self) -> None:
+        """Stop looking."""
+        self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task

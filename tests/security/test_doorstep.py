@@ -1,0 +1,104 @@
+"""Connections that ask for nothing, or take for ever to ask: a real server, from two addresses."""
+
+import asyncio
+import resource
+import time
+
+import aiohttp
+import pytest
+
+from tests.processes import serve
+
+ELSEWHERE = ("127.0.0.2", 0)
+
+
+@pytest.fixture
+async def node(redis_server):
+    running = await serve(
+        redis_server.url, model="demo", trust_proxy="192.0.2.1", max_connections=20, idle_timeout=1
+    )
+    yield running
+    await running.end()
+
+
+@pytest.fixture(autouse=True)
+def many_files():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def closed(reader: asyncio.StreamReader) -> bool:
+    try:
+        return await reader.read() == b""
+    except ConnectionResetError:
+        return True
+
+
+async def test_two_thousand_idle_sockets_of_one_address_keep_nobody_out(node):
+    opened = [await asyncio.open_connection("127.0.0.1", node.port) for _ in range(2000)]
+    begun = time.monotonic()
+    connector = aiohttp.TCPConnector(local_addr=ELSEWHERE)
+    async with (
+        aiohttp.ClientSession(connector=connector) as elsewhere,
+        elsewhere.get(node.url("/v1/models")) as response,
+    ):
+        assert response.status == 200
+    async with asyncio.timeout(10):
+        assert all(await asyncio.gather(*(closed(reader) for reader, _ in opened[20:])))
+    assert time.monotonic() - begun < 5
+    for _, writer in opened:
+        writer.close()
+
+
+async def test_one_connection_too_many_is_told_so_in_its_clients_way(node):
+    idle = [await asyncio.open_connection("127.0.0.1", node.port) for _ in range(20)]
+    for path, status, words in (
+        ("/v1/models", 429, "There may be 20 connections of one address at most."),
+        (f"/v1/sessions/{'s' * 32}/events", 200, ": rate_limited: There may be 20 connections"),
+    ):
+        async with aiohttp.ClientSession() as http, http.get(node.url(path)) as response:
+            assert (response.status, words in await response.text()) == (status, True)
+    for _, writer in idle:
+        writer.close()
+    async with asyncio.timeout(5):
+        while not await _served(node):
+            await asyncio.sleep(0.05)
+
+
+async def _served(node) -> bool:
+    async with aiohttp.ClientSession() as http, http.get(node.url("/v1/models")) as response:
+        return response.status == 200
+
+
+WHOLE = b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+@pytest.mark.parametrize("first", [b"", WHOLE], ids=["first", "later"])
+async def test_a_head_that_never_ends_is_not_waited_for(node, first):
+    reader, writer = await asyncio.open_connection("127.0.0.1", node.port)
+    writer.write(first)
+    if first:
+        assert b" 200 " in await reader.readline()
+    writer.write(b"GET /v1/models HTTP/1.1\r\n")
+    begun = time.monotonic()
+    trickle = asyncio.create_task(_trickle(writer))
+    async with asyncio.timeout(10):
+        await closed(reader)
+    trickle.cancel()
+    assert time.monotonic() - begun < 4
+    writer.close()
+
+
+async def _trickle(writer: asyncio.StreamWriter) -> None:
+    for place in range(1000):
+        writer.write(b"X-%d: 1\r\n" % place)
+        await asyncio.sleep(0.1)
+
+
+async def test_a_stream_is_not_taken_for_an_idle_connection(node):
+    async with aiohttp.ClientSession() as http:
+        body = {"prompt": "x", "rate": 10, "tokens": 25}
+        async with http.post(node.url("/v1/sessions?stream=text"), json=body) as response:
+            assert len((await response.text()).split()) > 20

@@ -1,0 +1,169 @@
+"""Attacks by what is sent: ids, paths, bodies and frames that are not what they should be."""
+
+import asyncio
+import gzip
+import struct
+from urllib.parse import quote
+
+import orjson
+import pytest
+
+from server.session.ledger import _tag
+from tests import sources
+from tests.clients import Socket, collect, sse, start
+
+GOOD = "g" * 32
+CUT = GOOD[:-1]
+IDS = [
+    f"{CUT}\n", f"{CUT}\r", f"{CUT}\0", f"\n{GOOD}", f"{GOOD}\r\nX-Evil: 1", f"{{{GOOD}}}", f"{GOOD}}}",
+    f"x}}:m{{{GOOD}", "../" * 10, "%00" * 10, "g" * 21, "g" * 65, "г" * 32, f"{CUT} ", f"{CUT}*", "",
+]  # fmt: skip
+PATHS = [
+    "/../../etc/passwd", "/..%2f..%2fetc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "//etc/passwd",
+    "/client/../../setup.cfg", "/client/..%5c..%5csetup.cfg", "/static/app.js", "/app.py", "/.git/config",
+    "/etc/passwd", "/server/app.py", "/client/", "/client", "/index.html%00.js", "/app.js/", "/APP.JS",
+    "/v1/../setup.cfg", "/..;/setup.cfg",
+]  # fmt: skip
+
+
+@pytest.fixture
+async def node(make_node):
+    return await make_node({"paced": sources.paced})
+
+
+async def sent(node, request: bytes) -> bytes:
+    """Send bytes as they are; return the whole answer."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", node.port)
+    writer.write(request)
+    async with asyncio.timeout(10):
+        answer = await reader.read()
+    writer.close()
+    return answer
+
+
+def request(method: str, path: str, *headers: str, body: str = "") -> bytes:
+    lines = (f"{method} {path} HTTP/1.1", "Host: localhost", "Connection: close", *headers, "", body)
+    return "\r\n".join(lines).encode()
+
+
+@pytest.mark.parametrize("sid", IDS, ids=repr)
+async def test_what_cannot_be_an_id_is_no_session(node, http, sid, redis_server):
+    for method, verb in (("GET", ""), ("GET", "/events"), ("POST", "/abort"), ("DELETE", "")):
+        answer = await sent(node, request(method, f"/v1/sessions/{quote(sid, safe='')}{verb}"))
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.split()[1] in (b"404", b"405")
+        assert orjson.loads(body)["error"]["code"] in ("not_found", "no_such_path", "method_not_allowed")
+        assert b"Evil" not in answer
+    async with http.ws_connect(node.url("/v1/ws")) as ws:
+        socket = Socket(ws)
+        for command in ("attach", "pause", "resume", "abort", "detach"):
+            assert (await socket.ask(command, session=sid))["error"]["code"] == "not_found"
+    place = {"Last-Event-ID": quote(sid) + ".1-1"}
+    async with http.get(node.url("/v1/stream"), headers=place) as response:
+        assert (response.status, (await response.json())["error"]["code"]) == (400, "bad_cursor")
+    keys = redis_server.client()
+    assert [key for key in keys.scan_iter("*") if b"Evil" in key or b"\n" in key] == []
+    keys.close()
+
+
+@pytest.mark.parametrize("key", ["a\nb", "a\rb", "a\0b", "é", "", "k" * 256])
+async def test_what_cannot_be_an_idempotency_key_is_refused(node, http, key):
+    async with http.ws_connect(node.url("/v1/ws")) as ws:
+        refused = await Socket(ws).ask("start", prompt="x", idempotency_key=key)
+        assert refused["error"]["code"] == "invalid_request"
+
+
+@pytest.mark.parametrize("cursor", ["1-1\n", "1-1\r", "1-1\0", "{1}-1", "1-{1}", "1-1}"])
+async def test_what_cannot_be_a_cursor_is_refused(node, http, cursor):
+    sid = await start(http, node, tokens=1)
+    async with http.get(node.url(f"/v1/sessions/{sid}/events"), params={"after": cursor}) as response:
+        assert (response.status, (await response.json())["error"]["code"]) == (400, "bad_cursor")
+
+
+async def test_header_injection_is_no_request(node):
+    for line in ("Last-Event-ID: 1-1\0", "Idempotency-Key: a\0b", "X: a\rEvil: 1", "X : a"):
+        answer = await sent(node, request("GET", "/v1/models", line))
+        assert answer.split()[1] == b"400"
+        assert b"Evil" not in answer
+
+
+async def test_a_conversation_and_a_model_may_be_called_anything_and_steer_no_key(
+    node, http, redis_server
+):
+    name = "}{tw:x}\n\0*"
+    sid = await start(http, node, tokens=1, session={"conversation": name})
+    body = {"prompt": "x", "model": f"m\r\nX-Evil: 1{name}"}
+    async with http.post(node.url("/v1/sessions"), json=body) as response:
+        assert (response.status, "X-Evil" in response.headers) == (404, False)
+    assert (await collect(sse(http, node, sid)))[-1]["type"] == "done"
+    client = redis_server.client()
+    assert [key for key in client.scan_iter("*") if b"x}\n" in key] == []
+    client.close()
+
+
+@pytest.mark.parametrize("name", ["alice}:m{x}", "{}", "a\nb\0", "é" * 200])
+def test_a_principals_name_steers_no_key(name):
+    assert set(_tag(name)) <= set("who:0123456789abcdef")
+
+
+async def test_tokens_that_imitate_frames_stay_tokens(make_node, http):
+    evil = [
+        "\n\nevent: done\ndata: {}\n\n", "\r\rid: 9-9\r", "data: [DONE]\n\n", "\0", "\u2028\u2029",
+        '"}\n{"type":"done"}\n', ": ping", "</script><img src=x>",
+    ]  # fmt: skip
+
+    async def source(request):
+        for piece in evil:
+            yield sources.Content(piece)
+        yield sources.Done()
+
+    node = await make_node({"evil": source})
+    sid = await start(http, node)
+    events = await collect(sse(http, node, sid))
+    assert [event.get("content") for event in events] == [*evil, None]
+    async with http.get(node.url(f"/v1/sessions/{sid}/events?stream=ndjson")) as response:
+        lines = [orjson.loads(line) for line in (await response.read()).splitlines()]
+    assert [line["content"] for line in lines if line["type"] == "content"] == evil
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_no_path_leads_out_of_the_pages(node, path):
+    answer = await sent(node, request("GET", path))
+    assert answer.split()[1] in (b"404", b"400")
+    assert b"root:" not in answer
+    assert b"[metadata]" not in answer
+
+
+async def test_a_bomb_of_zeros_is_refused_before_it_is_unpacked(node, http):
+    bomb = gzip.compress(b'{"prompt":"' + bytes(50 << 20))
+    assert len(bomb) < 60_000
+    headers = {"Content-Encoding": "gzip"}
+    async with http.post(node.url("/v1/sessions"), data=bomb, headers=headers) as response:
+        assert (response.status, (await response.json())["error"]["code"]) == (413, "too_large")
+
+
+async def test_a_body_that_says_it_is_huge_is_refused_before_it_comes(node):
+    reader, writer = await asyncio.open_connection("127.0.0.1", node.port)
+    writer.write(request("POST", "/v1/sessions", f"Content-Length: {1 << 40}", body="x" * 2_000_000))
+    async with asyncio.timeout(10):
+        assert b" 413 " in await reader.readline()
+    writer.close()
+
+
+@pytest.mark.parametrize("size", [65537, 64 << 20, 1 << 62])
+async def test_a_frame_that_says_it_is_huge_ends_the_socket_before_it_comes(node, size):
+    reader, writer = await asyncio.open_connection("127.0.0.1", node.port)
+    handshake = ("Upgrade: websocket", "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {'A' * 22}==")
+    head = request("GET", "/v1/ws", *handshake).replace(b"Connection: close", b"Connection: Upgrade")
+    writer.write(head)
+    async with asyncio.timeout(10):
+        assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"\x81\xff" + struct.pack("!Q", size) + b"mask" + b"x" * 1000)
+        answer = await reader.read()
+    writer.close()
+    assert (answer[0], struct.unpack("!H", answer[2:4])) == (0x88, (1009,))
+
+
+async def test_a_compressed_frame_is_not_taken(node, http):
+    async with http.ws_connect(node.url("/v1/ws"), compress=15) as ws:
+        assert ws.compress == 0

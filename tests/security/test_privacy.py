@@ -1,0 +1,106 @@
+"""Prompts, answers, keys and tickets are in no log and in no error."""
+
+import asyncio
+import logging
+import time
+
+import pytest
+
+from server.callers import Right
+from tests import sources
+from tests.clients import Socket
+from tests.security.people import KEYS, LINES, SECRET, bearer, signed, ticket
+
+HUSH = "hush-3c1f"
+FAILED_LINE = b"GET /\x00" + HUSH.encode() + b" HTTP/1.1\r\nAuthorization: " + HUSH.encode() + b"\r\n\r\n"
+
+
+async def failing(request):
+    yield sources.Content(HUSH)
+    raise RuntimeError(f"could not say {HUSH} to {request.prompt}")
+
+
+async def _use(node, http) -> list[str]:
+    """Do what anybody does and much that nobody should; return all that was answered."""
+    told, sid = [], ""
+    alice = bearer("alice") | {"Referer": f"https://a/{HUSH}"}
+    for headers, data in (
+        (alice, f'{{"prompt":"{HUSH}"}}'),
+        (alice, f'{{"prompt":"{HUSH}'),
+        (alice, f'["{HUSH}"]'),
+        (alice, f'{{"prompt":"{HUSH}","session":{{"ttl":"{HUSH}"}}}}'),
+        (alice, f'{{"prompt":"{HUSH}","model":["{HUSH}"]}}'),
+        (alice | {"Idempotency-Key": f"{HUSH}"}, f'{{"prompt":"{HUSH}"}}'),
+        ({"Authorization": f"Bearer tw_{HUSH}"}, "{}"),
+        ({"Authorization": f"Bearer {HUSH}.{HUSH}.{HUSH}"}, "{}"),
+    ):
+        async with http.post(node.url("/v1/sessions"), data=data, headers=headers) as response:
+            body = await response.json()
+            told.append(str(body.get("error", "")))
+            sid = body.get("id") or sid
+    stale = signed(ticket(sid, Right.READ, at=time.time() - 100))
+    events = f"/v1/sessions/{sid}/events"
+    queries = (f"after={HUSH}", f"ticket={stale}", f"stream={HUSH}", f"delivery={HUSH}")
+    for path in (f"/{HUSH}", f"/v1/sessions/{HUSH}", *(f"{events}?{query}" for query in queries)):
+        async with http.get(node.url(path), headers=alice) as response:
+            assert response.status >= 400
+            told.append(await response.text())
+    async with http.get(node.url(f"{events}?stream=ndjson"), headers=alice) as response:
+        told.append((await response.text()).splitlines()[-1])
+    async with http.ws_connect(node.url("/v1/ws"), headers=alice) as ws:
+        await ws.send_str(f'{{"type":"{HUSH}"')
+        told.append((await ws.receive(5)).data)
+        told.append(str(await Socket(ws).ask("attach", session=HUSH)))
+        await ws.send_bytes(HUSH.encode())
+        await ws.send_str(HUSH * 10_000)
+    reader, writer = await asyncio.open_connection("127.0.0.1", node.port)
+    writer.write(FAILED_LINE)
+    await reader.read()
+    writer.close()
+    return told
+
+
+async def test_nothing_that_was_said_is_in_a_log_or_an_error(make_node, http, caplog):
+    caplog.set_level(logging.DEBUG)
+    node = await make_node({"failing": failing}, keys=LINES, secret=SECRET, log_level="debug")
+    told = await _use(node, http)
+    assert "an upstream raised: RuntimeError" in caplog.text
+    assert "test_privacy.py" in caplog.text
+    for secret in (HUSH, *KEYS.values(), SECRET):
+        assert secret not in caplog.text
+        assert secret not in "\n".join(told)
+
+
+async def test_a_handler_that_fails_says_where_and_not_what(make_node, http, caplog, monkeypatch):
+    node = await make_node({"paced": sources.paced})
+
+    async def broken(*_args):
+        raise KeyError(HUSH) from ValueError(HUSH)
+
+    monkeypatch.setattr(node.node, "session", broken)
+    async with http.get(node.url(f"/v1/sessions/{'s' * 32}")) as response:
+        assert (response.status, HUSH in await response.text()) == (500, False)
+    assert "a handler failed: KeyError" in caplog.text
+    assert "after ValueError" in caplog.text
+    assert HUSH not in caplog.text
+
+
+async def test_a_command_that_fails_says_where_and_not_what(make_node, http, caplog, monkeypatch):
+    node = await make_node({"paced": sources.paced})
+
+    async def broken(*_args):
+        raise KeyError(HUSH)
+
+    monkeypatch.setattr(node.node, "control", broken)
+    async with http.ws_connect(node.url("/v1/ws")) as ws:
+        refused = await Socket(ws).ask("pause", session="s" * 32)
+        assert refused["error"]["code"] == "internal_error"
+    assert "a command failed: KeyError" in caplog.text
+    assert HUSH not in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["jwt_secret", "secret", "api_key"])
+def test_settings_show_no_secret(kind):
+    from server.settings import Settings
+
+    assert HUSH not in repr(Settings(**{kind: HUSH * 4}))

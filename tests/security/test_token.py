@@ -1,0 +1,96 @@
+"""The command that makes keys and tickets, and the server that wants them: real processes."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from server.ops.keys import Key, hash_of
+from tests.clients import start
+from tests.processes import serve
+from tests.security.people import KEYS, LINES, bearer
+
+ROOT = Path(__file__).parent.parent.parent
+ALIASES = ("HOST", "PORT", "REDIS_URL", "OPENAI_BASE_URL", "OPENAI_API_KEY", "TW_TOKEN")
+
+
+def run(*arguments: str, **env: str) -> tuple[int, str, str]:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("TOKENWIRE_") and k not in ALIASES}
+    done = subprocess.run(
+        [sys.executable, "run.py", *arguments],
+        cwd=ROOT, env=clean | env, capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_key_is_printed_once_and_its_line_beside_it():
+    code, key, line = run("token", "--name", "app", "--rights", "read,create")
+    assert (code, line.strip()) == (0, f"app:create+read:{hash_of(key.strip())}")
+
+
+def test_keys_are_added_to_a_file_that_only_its_owner_reads(tmp_path):
+    path = tmp_path / "keys"
+    made = [run("token", "--name", name, "--file", str(path)) for name in ("a", "b")]
+    assert [(code, errors) for code, _, errors in made] == [(0, ""), (0, "")]
+    kept = [Key.parse(line) for line in path.read_text().splitlines()]
+    assert [(key.name, key.hash) for key in kept] == [
+        (name, hash_of(key.strip())) for name, (_, key, _) in zip("ab", made, strict=True)
+    ]
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "line"),
+    [
+        (["--name", "a b"], 2, "tokenwire: expected keys like name:create+read+control:"),
+        (["--rights", "root"], 2, "tokenwire: --rights: 'root' is not a valid Right"),
+        (["--file", "/nowhere/keys"], 2, "tokenwire: /nowhere/keys: No such file or directory"),
+        (["--surprise"], 2, "tokenwire: unrecognized arguments: --surprise"),
+        (
+            ["--session", "s" * 32, "--url", "http://127.0.0.1:1"],
+            1,
+            "tokenwire: http://127.0.0.1:1 does ",
+        ),
+    ],
+)
+def test_what_it_cannot_do_is_one_line(arguments, code, line):
+    found, out, errors = run("token", *arguments)
+    assert (found, out, errors.count("\n")) == (code, "", 1)
+    assert errors.startswith(line)
+
+
+async def test_a_ticket_of_a_running_server(redis_server, http, tmp_path):
+    path = tmp_path / "keys"
+    path.write_text("\n".join(LINES))
+    node = await serve(redis_server.url, model="demo", keys_file=path)
+    url = node.url("")
+    http.headers.update(bearer("alice"))
+    sid = await start(http, node, tokens=3, rate=0)
+    del http.headers["Authorization"]
+    ask = ("token", "--session", sid, "--url", url)
+    code, link, _ = await asyncio.to_thread(run, *ask, TW_TOKEN=KEYS["alice"])
+    assert code == 0
+    async with http.get(link.strip()) as response:
+        assert (await response.text()).endswith("data: [DONE]\n\n")
+    code, _, errors = await asyncio.to_thread(run, *ask, TW_TOKEN=KEYS["bob"])
+    assert (code, errors) == (1, "tokenwire: 404: There is no such session.\n")
+    assert await node.end() < 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_server_for_the_world_that_asks_nobody_does_not_start(tmp_path, workers):
+    env = {"TOKENWIRE_DATA_DIR": str(tmp_path)}
+    code, out, errors = run("--host", "0.0.0.0", "--port", "0", "--workers", workers, **env)
+    assert (code, out, errors.count("\n")) == (2, "", 1)
+    assert errors.startswith("tokenwire: host: 0.0.0.0 can be reached from outside")
+    assert "--insecure" in errors
+
+
+def test_a_bad_key_is_one_line():
+    code, out, errors = run("--keys", "hush")
+    assert (code, out) == (2, "")
+    assert errors.startswith("tokenwire: keys: expected keys like ")
+    assert "hush" not in errors
