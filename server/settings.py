@@ -149,9 +149,7 @@ class Settings:
     log_format: Annotated[Literal["text", "json"], Setting("form of the log's lines")] = "text"
     metrics_host: Annotated[Text, Setting("address to serve /metrics on")] = "127.0.0.1"
     metrics_port: Annotated[Port | None, Setting("port of /metrics; each worker has the next")] = None
-    traces: Annotated[Text | None, Setting("OTLP/HTTP URL for spans (extra otel)", check=urls.http)] = (
-        None
-    )
+    traces: Annotated[Text | None, Setting("OTLP URL of spans (extra otel)", check=urls.http)] = None
 
     def __post_init__(self) -> None:
         for name in SETTINGS:

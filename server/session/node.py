@@ -82,7 +82,7 @@ class Node:
         self._conversations = Conversations(Rows(store.runner), store, self._steering, self._tasks)
         self._producers = Producers(name, store, hub, hot, rules, self._tasks, self._steering.orphaned)
         self._steering.producers = self._producers
-        self.levels = lambda: self._producers.levels(self.down_for(), self.draining)
+        self.levels: Callable[[], Any] = lambda: self._producers.levels(self.down_for(), self.draining)
         self._intake = Intake(store, hub, self._producers)
         heirs = Heirs(name, models, store, self._producers, 5 * rules.lease)
         hub.succeed = heirs.succeed
