@@ -33,7 +33,7 @@ from server.session.producers import Rules
 from server.session.scripts import load
 from server.session.store import Store
 from server.settings import Settings
-from server.transport import api, guard, health, trace
+from server.transport import api, guard, health, named
 from server.transport.access import ACCESS, PUBLIC, Access, identity
 from server.transport.context import CONTEXT, Context
 from server.transport.doorstep import ADDRESSES
@@ -59,8 +59,8 @@ def create_app(settings: Settings, *, upstreams: Mapping[str, Source] | None = N
     `settings.redis` must be a URL: whoever runs the application starts the embedded server.
     Starting it raises `StoreUnavailable` if that Redis cannot be reached or would evict keys.
     """
-    passed = [trace.requests, guard.errors, pages, identity]
-    app = web.Application(middlewares=passed, client_max_size=settings.max_body)
+    middlewares = [named.requests, guard.errors, pages, identity]
+    app = web.Application(middlewares=middlewares, client_max_size=settings.max_body)
     app[SETTINGS] = settings
     app[AUTH] = Auth(settings)
     app[ADDRESSES] = Addresses(settings.trust_proxy, settings.max_connections, settings.max_requests)
@@ -68,7 +68,7 @@ def create_app(settings: Settings, *, upstreams: Mapping[str, Source] | None = N
     app.on_response_prepare.append(app[PAGES].dress)
     app.cleanup_ctx.append(partial(_run_node, upstreams=upstreams or {}))
     app.on_shutdown.append(_drain)
-    app.on_response_prepare.append(trace.name_it)
+    app.on_response_prepare.append(named.answers)
     app.add_routes(api.routes)
     shown = {name: partial(_page, *page) for name, page in _pages().items()}
     for name, page in shown.items():

@@ -26,9 +26,7 @@ Seconds = Annotated[float, Meta(gt=0, le=315_360_000)]
 Grace = Annotated[float, Meta(ge=0, le=315_360_000)]
 Lease = Annotated[float, Meta(ge=0.2, le=3600)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
-Processes = Annotated[int, Meta(ge=1, le=256)]
 Level = Literal["debug", "info", "warning", "error"]
-Form = Literal["text", "json"]
 
 
 class SettingsError(ValueError):
@@ -51,7 +49,7 @@ class Settings:
 
     host: Annotated[Text, Setting("address to listen on", "HOST")] = "127.0.0.1"
     port: Annotated[Port, Setting("port to listen on; 0 picks a free one", "PORT")] = 8080
-    workers: Annotated[Processes, Setting("number of processes")] = 1
+    workers: Annotated[int, Meta(ge=1, le=256), Setting("number of processes")] = 1
     redis: Annotated[
         Text | None,
         Setting(
@@ -126,14 +124,10 @@ class Settings:
         Text | None, Setting("id:key,…: seal logs in Redis, with the first of them", secret=True)
     ] = None
     log_level: Annotated[Level, Setting("least to log")] = "info"
-    log_format: Annotated[Form, Setting("form of a line of the log: text or json")] = "text"
+    log_format: Annotated[Literal["text", "json"], Setting("form of the log's lines")] = "text"
     metrics_host: Annotated[Text, Setting("address to serve /metrics on")] = "127.0.0.1"
-    metrics_port: Annotated[
-        Port | None, Setting("port of /metrics; the next worker takes the next one; without it, none")
-    ] = None
-    traces: Annotated[
-        Text | None, Setting("OTLP/HTTP URL to send spans to; needs the extra otel", check=urls.http)
-    ] = None
+    metrics_port: Annotated[Port | None, Setting("port of /metrics; each worker has the next")] = None
+    traces: Annotated[Text | None, Setting("OTLP URL of spans (extra otel)", check=urls.http)] = None
 
     def __post_init__(self) -> None:
         for name in SETTINGS:

@@ -3,7 +3,9 @@
 import json
 import logging
 import time
+from typing import Any
 
+from server.traces import trace
 from server.trail import REQUEST, SESSION
 
 
@@ -20,8 +22,8 @@ class JsonLines(logging.Formatter):
             "message": record.getMessage(),
             "process": record.process,
         } | _about()
-        if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
+        if record.exc_info and record.exc_info[1]:
+            line["error"] = trace(record.exc_info[1])
         return json.dumps(line, ensure_ascii=False)
 
 
@@ -35,6 +37,10 @@ class TextLines(logging.Formatter):
         """Return the line without the stack."""
         about = "".join(f" {name}={value}" for name, value in _about().items())
         return super().formatMessage(record) + about
+
+    def formatException(self, ei: Any) -> str:
+        """Return the stack; what an error says may be a prompt or a key."""
+        return trace(ei[1])
 
 
 def _about() -> dict[str, str]:

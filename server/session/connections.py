@@ -78,13 +78,13 @@ class RedisUrl:
     def __init__(self, url: str) -> None:
         scheme, _, rest = url.partition("://")
         base, _, self.kind = scheme.partition("+")
+        rest, question, query = rest.partition("?")
         place, slash, path = rest.partition("/")
         credentials, at, hosts = place.rpartition("@")
         self.service = ""
         self.addresses: list[Address] = []
         if self.kind:
             self.addresses = [_address(host) for host in hosts.split(",")]
-            path, question, query = path.partition("?")
             if self.kind == "sentinel":
                 self.service, slash, path = path.partition("/")
             url = f"{base}://{credentials}{at}host{slash}{path}{question}{query}"

@@ -1,34 +1,19 @@
 """How things stand on one node: counted when somebody asks, by looking at what is there."""
 
 from collections import Counter
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Collection
 
 from server.counts import Levels
 from server.session.hub import Hub
 from server.session.producer import Producer
-from server.session.producers import Producers
 
 
-class Watched(Protocol):
-    """What is told of a node as a whole."""
-
-    draining: bool
-
-    def down_for(self) -> float:
-        """Return the seconds for which Redis has not been reached."""
-
-
-def lookout(hub: Hub, producers: Producers, node: Watched) -> Callable[[], Levels]:
-    """Return what counts a node's sessions and viewers."""
-
-    def look() -> Levels:
-        sessions = Counter({"running": 0, "paused": 0, "lingering": 0})
-        sessions.update(map(_state, producers))
-        queued = sum(producer.appender.backlog for producer in producers)
-        return Levels(sessions, *_viewers(hub), queued, node.down_for(), node.draining)
-
-    return look
+def levels(hub: Hub, producers: Collection[Producer], down: float, draining: bool) -> Levels:
+    """Count a node's sessions and viewers; the rest is told as it is."""
+    sessions = Counter({"running": 0, "paused": 0, "lingering": 0})
+    sessions.update(map(_state, producers))
+    queued = sum(producer.appender.backlog for producer in producers)
+    return Levels(sessions, *_viewers(hub), queued, down, draining)
 
 
 def _state(producer: Producer) -> str:

@@ -19,7 +19,6 @@ from server.session.hub import Hub
 from server.session.intake import Intake
 from server.session.jobs import Carrier
 from server.session.ledger import Ledger
-from server.session.levels import lookout
 from server.session.producers import Producers, Rules, Tasks
 from server.session.rows import Rows
 from server.session.seat import Seat
@@ -67,7 +66,7 @@ class Node:
         self._conversations = Conversations(Rows(store.runner), store, self._steering, self._tasks)
         self._producers = Producers(name, store, hub, hot, rules, self._tasks, self._steering.orphaned)
         self._steering.producers = self._producers
-        self.levels = lookout(hub, self._producers, self)
+        self.levels: Callable[[], Any] = lambda: self._producers.levels(self.down_for(), self.draining)
         self._intake = Intake(store, hub, self._producers)
         heirs = Heirs(name, models, store, self._producers, 5 * rules.lease)
         hub.succeed = heirs.succeed

@@ -4,12 +4,12 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
 from server.callers import CALLER
-from server.counts import COUNTS
+from server.counts import COUNTS, Levels
 from server.errors import StoreUnavailable
 from server.events import AbortReason
 from server.session.answers import Flag
@@ -20,6 +20,7 @@ from server.session.hub import Hub
 from server.session.jobs import Carrier
 from server.session.lease import Lease
 from server.session.ledger import Allowed
+from server.session.levels import levels
 from server.session.producer import Bounds, Producer
 from server.session.state import Options, Spec
 from server.session.store import Identity, Store
@@ -125,8 +126,9 @@ class Producers:
         hot.reconnected = self._look_again
         tasks.spawn(self._beat())
 
-    def __iter__(self) -> Iterator[Producer]:
-        return iter(self._running.values())
+    def levels(self, down: float, draining: bool) -> Levels:
+        """Say how things stand on this node, for whoever watches over it."""
+        return levels(self._hub, self._running.values(), down, draining)
 
     def get(self, sid: str) -> Producer | None:
         """Return the session's producer, if it is one of this node."""

@@ -59,6 +59,7 @@ async def _refused(request: web.Request, error: TokenwireError) -> web.StreamRes
     """Answer an error so that the kind of client that asked can make something of it."""
     passing = isinstance(error, RateLimited | StoreUnavailable | Draining)
     if passing and sse.for_event_source(request):
+        COUNTS.errors[error.code] += 1
         return await sse.come_back(request, error)
     # A close code has to say no less than the status would.
     telling = error.close >= 4000 or error.close == Draining.close
@@ -77,6 +78,7 @@ async def _closed(request: web.Request, error: TokenwireError) -> web.StreamResp
     ws = web.WebSocketResponse(protocols=(PROTOCOL,), compress=False)
     if not ws.can_prepare(request):
         return error_response(error)
+    COUNTS.errors[error.code] += 1
     await ws.prepare(request)
     await ws.close(code=error.close, message=error.code.encode())
     return ws

@@ -40,7 +40,7 @@ class Running:
             self.process = psutil.Popen(
                 [
                     sys.executable, "run.py", "--port=0", f"--data-dir={folder}/data",
-                    f"--metrics-port={self.metrics_port}", *arguments,
+                    f"--metrics-port={self.metrics_port}", "--max-requests=1000000", *arguments,
                 ],
                 cwd=ROOT, env=ours | env, stdout=subprocess.PIPE, stderr=log, text=True,
             )  # fmt: skip

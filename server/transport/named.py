@@ -35,6 +35,6 @@ async def requests(request: web.Request, handler: Handler) -> web.StreamResponse
     return response
 
 
-async def name_it(request: web.Request, response: web.StreamResponse) -> None:
+async def answers(request: web.Request, response: web.StreamResponse) -> None:
     """Tell the client its request's name, before the answer's first byte."""
     response.headers[HEADER] = REQUEST.get()
