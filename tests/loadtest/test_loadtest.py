@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import resource
 import signal
 import sys
 from importlib.util import find_spec
@@ -68,6 +69,21 @@ async def test_a_good_server_is_complete(node, tmp_path):
     page = (tmp_path / "report.html").read_text()
     assert "complete: 12 viewers" in page
     assert re.findall(r'(?:src|href)="(?!data:)', page) == []
+
+
+@pytest.fixture
+def many_files():
+    """Let processes that are started here have as many files as they may: a viewer is one."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+async def test_a_thousand_viewers_get_everything(many_files, node, tmp_path):
+    crowd = ("--sessions=500", "--viewers=2", "--rate=4", "--duration=6", "--pause-every=5")
+    _, out, _ = await loadtest(node.url(""), tmp_path, *crowd, "--drop-every=5")
+    assert out.splitlines()[-1].startswith("complete: 1,000 viewers of 500 sessions"), out
 
 
 @pytest.mark.skipif(find_spec("matplotlib") is None, reason="the extra is not installed")
