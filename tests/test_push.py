@@ -367,7 +367,7 @@ async def test_a_body_that_is_cut_or_none_of_http_is_no_clean_end(hasty, http, h
     before, after = HALVES[half]
     reader = clients.sse(http, hasty, sid)
     _, writer = await asyncio.open_connection("127.0.0.1", int(port))
-    writer.write(f"POST {path}?final=done HTTP/1.1\r\nHost: x\r\n".encode() + before)
+    writer.write(f"POST {path}?final=done HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n".encode() + before)
     assert [(await anext(reader))["type"] for _ in range(2)] == ["session", "content"]
     writer.write(after)
     writer.close()
