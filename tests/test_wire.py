@@ -2,7 +2,7 @@
 
 import orjson
 
-from server.events import Content, Done, encode
+from server.events import Content, Done, ToolCall, encode
 from server.session.log import Entry, Log
 from server.wire.native import Ndjson, Sse, WebSocket, text_frame
 from server.wire.text import Text
@@ -68,3 +68,17 @@ def test_frame_lengths_take_the_three_forms_of_the_rfc():
 
 def test_text_is_the_content_alone():
     assert Text().encoding(SID).slice(LOG, 0, 3) == b"Hello\n\nevent: done\ndata: {}"
+
+
+CALLS = [ToolCall(0, "call_1", "f", '{"id":"x"'), ToolCall(0, arguments='"id":'), Done()]
+CALLED = Log([Entry(7, 1, 1), Entry(7, 1, 2, tuple(map(encode, CALLS)), final=True)])
+
+
+def test_a_tool_calls_own_id_leaves_the_events_alone():
+    assert Ndjson().encoding(SID).slice(CALLED, 0, 2) == (
+        b'{"id":"7-1","type":"tool_call","index":0,"call_id":"call_1","name":"f",'
+        b'"arguments":"{\\"id\\":\\"x\\""}\n'
+        b'{"id":"7-2","type":"tool_call","index":0,"arguments":"\\"id\\":"}\n'
+    )
+    first = WebSocket().encoding(SID).slice(CALLED, 0, 1)
+    assert b'"id":"7-1","type":"tool_call","index":0,"call_id":"call_1"' in first

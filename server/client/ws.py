@@ -16,7 +16,7 @@ from server.events import Cursor
 CLEAN = 1000
 GOODBYE = 0.5
 """Seconds that the closing handshake may take."""
-# The event's id is the first: a tool call has an `id` of its own behind it.
+# A tool call's own id is called `call_id` here, where `id` is the event's.
 _EVENT = re.compile(rb'\{"session":"[^"]*","id":"([0-9-]+)",')
 
 
@@ -27,7 +27,10 @@ class _Typed(msgspec.Struct):
 def frame_of(data: bytes) -> Frame | None:
     """Read one text frame (pure); None if it is neither event nor notice."""
     if found := _EVENT.match(data):
-        return Frame("", found[1].decode(), b"{" + data[found.end() :])
+        line = b"{" + data[found.end() :]
+        if line.startswith(b'{"type":"tool_call"'):
+            line = line.replace(b'"call_id":', b'"id":', 1)
+        return Frame("", found[1].decode(), line)
     kind = msgspec.json.decode(data, type=_Typed).type
     return Frame(kind, "", data) if kind in NOTICES else None
 

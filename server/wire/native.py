@@ -16,6 +16,8 @@ KEEP_ALIVE = b": ping\n"
 DEGRADED = b": degraded\n"
 DONE = b"data: [DONE]\n\n"
 
+_TOOL_CALL = b'{"type":"tool_call"'
+
 
 def _encoding(frame: Frame, notice: Notice, merged: bool) -> Frames | MergedFrames:
     return MergedFrames(frame, notice) if merged else Frames(frame, notice, [])
@@ -59,7 +61,12 @@ class Ndjson:
 
 
 def _ndjson_frame(epoch: int, seq: int, line: bytes) -> bytes:
-    return b'{"id":"%d-%d",%b\n' % (epoch, seq, line[1:])
+    return b'{"id":"%d-%d",%b\n' % (epoch, seq, _without_id(line)[1:])
+
+
+def _without_id(line: bytes) -> bytes:
+    """Call a tool call's own id `call_id`, where `id` is the event's."""
+    return line.replace(b'"id":', b'"call_id":', 1) if line.startswith(_TOOL_CALL) else line
 
 
 def _ndjson_notice(kind: str, facts: Mapping[str, Any]) -> bytes:
@@ -78,7 +85,8 @@ class WebSocket:
         name = sid.encode()
 
         def frame(epoch: int, seq: int, line: bytes) -> bytes:
-            return text_frame(b'{"session":"%b","id":"%d-%d",%b' % (name, epoch, seq, line[1:]))
+            own = _without_id(line)[1:]
+            return text_frame(b'{"session":"%b","id":"%d-%d",%b' % (name, epoch, seq, own))
 
         def notice(kind: str, facts: Mapping[str, Any]) -> bytes:
             return text_frame(orjson.dumps({"session": sid, "type": kind, **_spoken(facts)}))

@@ -172,7 +172,7 @@ def test_a_sockets_frame_is_an_event_or_a_notice(text, frame):
 
 
 def test_a_tool_calls_own_id_is_not_the_events():
-    text = b'{"session":"s","id":"1-1","type":"tool_call","index":0,"id":"call_1","name":"f"}'
+    text = b'{"session":"s","id":"1-1","type":"tool_call","index":0,"call_id":"call_1","name":"f"}'
     frame = frame_of(text)
     assert frame is not None
     (arrival,) = Reading("s", None, merged=False).take([frame])
