@@ -93,7 +93,10 @@ function show(next) {
   }
   const last = chat.turns.at(-1);
   if (last?.final) main.rest({ done: "done", aborted: "stopped", error: "failed" }[last.final.type] ?? "gone", last.event);
-  if (last) main.thread.scrollTop = main.thread.scrollHeight;
+  if (last) {
+    remain(chat.id);
+    main.thread.scrollTop = main.thread.scrollHeight;
+  }
   mirror();
   list();
   changed();
@@ -155,7 +158,7 @@ async function read(turn, answer, sent = null) {
     return;
   }
   delete turn.body;
-  if (store.load(mine.id) || mine.turns.length === 1) store.save(mine);
+  if (store.load(mine.id)) store.save(mine); // else it was deleted meanwhile
   if (chat !== mine) return;
   main.follow(turn.sid, answer, sent);
   mirror();
@@ -173,8 +176,7 @@ function finish(turn, { type, reason, message }, answer) {
   delete turn.body;
   store.save(chat);
   conclude(answer, turn);
-  const { thread } = main;
-  if (thread.scrollHeight - thread.scrollTop - thread.clientHeight < 140) thread.scrollTop = thread.scrollHeight;
+  main.keepUp();
   list();
   changed();
 }
@@ -293,7 +295,6 @@ addEventListener("pointerdown", ({ target }) => {
 addEventListener("hashchange", () => {
   const id = location.hash.slice(1);
   if (id === chat.id) return;
-  store.remember("chat", id);
   show(store.load(id) ?? store.fresh());
 });
 store.watch((id) => {

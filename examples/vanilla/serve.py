@@ -1,6 +1,6 @@
 """A page of your own on a server of your own, with tokenwire mounted under /llm.
 
-REDIS_URL=redis://127.0.0.1:6379 python -m examples.vanilla.serve, then http://127.0.0.1:8081
+REDIS_URL=redis://127.0.0.1:6379 python examples/vanilla/serve.py, then http://127.0.0.1:8081
 """
 
 import os

@@ -1,7 +1,6 @@
 // One-way wires: a session as the body of one response, as server-sent events or as NDJSON.
 //
-// Read by fetch, not EventSource: that hides the keep-alives, so a silent connection is not noticed, and it gives up for
-// good on any status but 200.
+// Read by fetch, since EventSource hides the keep-alives and gives up for good on any status but 200.
 //
 // A wire reads one connection. It calls
 //   on.open()            connected

@@ -141,7 +141,7 @@ class Line {
   #leave(sid, channel, reader) {
     if (!channel.readers.delete(reader) || channel.readers.size || this.#channels.get(sid) !== channel) return;
     this.#channels.delete(sid);
-    if (this.#isOpen() && !channel.final) this.#ask({ type: "detach", session: sid }).catch(() => {});
+    if (this.#isOpen() && !channel.final) this.#send({ type: "detach", session: sid });
     if (!this.#channels.size) this.#idle = setTimeout(() => this.#rest(), IDLE);
   }
 

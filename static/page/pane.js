@@ -12,7 +12,7 @@ const place = (id) => (id ? `after event ${seq(id)}` : "from the start");
 
 export class Pane {
   element = clone("pane");
-  #at; #name; #stream = null; #meter = new Meter(); #answer = null; #event = null; #wire = "closed"; #on; #dirty = true;
+  #at; #name; #stream = null; #meter = new Meter(); #answer = null; #event = null; #wire = "closed"; #on; #dirty = true; #pinned = true; #top = 0;
   state = "idle";
 
   /** `on.change()` after any change of state, `on.end(final)` when an answer is whole, `on.gone()` if it is not there. */
@@ -28,6 +28,13 @@ export class Pane {
       radio.addEventListener("change", () => this.#switch(radio.value));
     }
     this.element.dataset.transport = transport;
+    this.thread.addEventListener("scroll", () => {
+      const { scrollHeight, scrollTop, clientHeight } = this.thread;
+      if (scrollHeight - scrollTop - clientHeight < 60) this.#pinned = true;
+      else if (scrollTop < this.#top) this.#pinned = false;
+      this.#top = scrollTop;
+    });
+    new ResizeObserver(() => this.keepUp()).observe(this.thread);
     this.#at.cut.addEventListener("click", () => this.#stream?.cut());
   }
 
@@ -49,7 +56,7 @@ export class Pane {
   follow(sid, answer, sent = null) {
     this.rest("starting");
     this.#answer = answer;
-    answer.element.classList.add("live");
+    answer.element.classList.add("live", "waiting");
     this.#meter = new Meter(sent);
     this.#wire = "connecting";
     const mine = this.#stream = connect(sid, { transport: this.transport });
@@ -77,7 +84,8 @@ export class Pane {
   #heard = {
     open: ({ transport, after }) => {
       const back = this.#wire === "reconnecting";
-      this.#wire = `over ${NAMES[transport]}`;
+      this.#wire = "connected";
+      this.element.dataset.over = transport;
       this.#meter.reconnects += back;
       this.#meter.mark(this.state === "paused" ? "held" : "on");
       this.note(`${back ? "Back" : "Connected"} over ${NAMES[transport]}, reading on ${place(after)}`, back);
@@ -99,9 +107,9 @@ export class Pane {
       this.note(`Refused a ${why}: event ${seq(id)} ${place(after)}`);
     },
     event: (event) => {
+      if (this.#event === null) this.#answer.element.classList.remove("waiting");
       this.#event = event.id;
       this.#meter.count(event, this.#stream.transport);
-      if (event.type === "content") this.#answer.element.classList.remove("waiting");
       this.#answer.add(event);
     },
     end: ({ final, error }) => this.#ended(final, error),
@@ -124,9 +132,9 @@ export class Pane {
       this.note(`Not there (${error.code})`);
     } else if (final) {
       this.state = { done: "done", aborted: "stopped", error: "failed" }[final.type];
-      this.note(final.type === "done" ? `Done: events 1 to ${seq(event)}, each once and in order` : `Ended: ${final.reason ?? final.code}`);
+      this.note(final.type === "done" ? `Done: events 1 to ${seq(event)}, each once and in order` : `Ended behind event ${seq(event)} (${final.reason ?? final.code})`);
     } else this.state = "done";
-    answer.paint(true);
+    this.#draw(answer, true);
     this.#on.end(final ?? { type: error ? "gone" : "done" }, answer, event, this.#meter.tokens);
     this.#on.change();
   }
@@ -150,15 +158,17 @@ export class Pane {
     if (aloud) announce(text);
   }
 
-  /** Draw the answer's new text, following it if its end is in sight. */
-  paint() {
-    if (!this.#answer) return false;
-    const { thread } = this.#at;
-    const atEnd = thread.scrollHeight - thread.scrollTop - thread.clientHeight < 60;
-    const more = this.#answer.paint();
-    if (atEnd) thread.scrollTop = thread.scrollHeight;
+  /** Draw the answer's new text; returns whether there is more to do at another time. */
+  paint() { return this.#answer !== null && this.#draw(this.#answer); }
+
+  #draw(answer, whole = false) {
+    const more = answer.paint(whole);
+    this.keepUp();
     return more;
   }
+
+  /** Keep the end of the text in sight, unless its reader has scrolled away. */
+  keepUp() { if (this.#pinned) this.thread.scrollTop = this.thread.scrollHeight; }
 
   /** Draw the facts and the tape. */
   measure() {
@@ -167,9 +177,9 @@ export class Pane {
     const at = this.#at, meter = this.#meter;
     at.status.dataset.state = this.state;
     put(at.status, this.state);
-    put(at.wire, { closed: "", connecting: "connecting" }[this.#wire] ?? this.#wire);
+    put(at.wire, this.#wire === "closed" ? "" : this.#wire);
     at.wire.toggleAttribute("data-lost", this.#wire === "reconnecting");
-    at.cut.disabled = !this.#wire.startsWith("over ");
+    at.cut.disabled = this.#wire !== "connected";
     put(at.event, this.#event ?? "–");
     put(at.tokens, String(meter.tokens || "–"));
     put(at.rate, this.live ? `${Math.round(meter.rate)}/s` : "–");
@@ -178,7 +188,7 @@ export class Pane {
     put(at.reconnects, String(meter.reconnects));
     put(at.gaps, String(meter.gaps));
     at.gaps.classList.toggle("bad", meter.gaps > 0);
-    meter.draw(at.tape ?? this.element.querySelector(".tape"));
+    meter.draw(at.tape);
   }
 }
 

@@ -54,6 +54,12 @@ async def wire(page: Page, wanted: str, pane: int = 0) -> None:
     await expect(fact(page, "wire", pane)).to_have_text(wanted)
 
 
+async def over(page: Page, transport: str, pane: int = 0) -> None:
+    """Wait until a pane is connected over that transport."""
+    await wire(page, "connected", pane)
+    await expect(page.locator(".pane").nth(pane)).to_have_attribute("data-over", transport)
+
+
 async def switch(page: Page, transport: str, pane: int = 0) -> None:
     await page.locator(".pane").nth(pane).locator(f"input[value={transport}]").check(force=True)
 

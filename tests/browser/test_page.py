@@ -14,6 +14,7 @@ from tests.browser.driver import (
     fact,
     is_whole,
     kept_text,
+    over,
     picture,
     set_options,
     shown_text,
@@ -223,7 +224,7 @@ async def test_everything_by_keyboard(page, node):
     await tokens(page, 5)
     await page.locator(".switch input:checked").focus()
     await page.keyboard.press("ArrowRight")
-    await expect(fact(page, "wire")).to_have_text("over WebSocket")
+    await over(page, "ws")
     await page.locator("#hold").focus()
     await page.keyboard.press("Space")
     await state(page, "paused")
