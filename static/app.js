@@ -25,6 +25,8 @@ function changed() {
     painting = true;
     requestAnimationFrame(paint);
   }
+  main.measure();
+  second?.measure();
   const { live } = main;
   const had = document.activeElement;
   at("send").hidden = live;

@@ -131,6 +131,7 @@ class Line {
       if (ofProtocol(error)) on.gone(error);
       else on.lost(error.code, 0, wait);
     }
+    this.#settle();
   }
 
   #endThoseAtTheEnd({ notice }, joining) {
@@ -142,14 +143,18 @@ class Line {
     if (!channel.readers.delete(reader) || channel.readers.size || this.#channels.get(sid) !== channel) return;
     this.#channels.delete(sid);
     if (this.#isOpen() && !channel.final) this.#send({ type: "detach", session: sid });
-    if (!this.#channels.size) this.#idle = setTimeout(() => this.#rest(), IDLE);
+    this.#settle();
   }
 
-  #rest() {
+  #settle() {
+    clearTimeout(this.#idle);
     if (this.#channels.size) return;
-    if (this.#asked.size) { this.#idle = setTimeout(() => this.#rest(), IDLE); return; }
-    this.#lose("idle");
-    this.#forget();
+    this.#idle = setTimeout(() => {
+      if (this.#channels.size) return;
+      if (this.#asked.size) return this.#settle();
+      this.#lose("idle");
+      this.#forget();
+    }, IDLE);
   }
 
   #take({ session: sid, ...item }) {

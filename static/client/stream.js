@@ -21,7 +21,7 @@ export class TokenStream {
     this.#base = base;
     this.after = after;
     this.#choose(transport);
-    const stop = () => { this.#failure = signal.reason; this.close(); };
+    const stop = () => { this.#failure = signal.reason; this.#queue.length = 0; this.close(); };
     signal?.addEventListener("abort", stop, { once: true });
     const deafen = hear(this);
     this.#unhear = () => { deafen(); signal?.removeEventListener("abort", stop); };

@@ -30,7 +30,7 @@ async function read(name, { session, ...options }) {
     }
     say(name, "over", stream.after, stream.text);
   } catch (error) {
-    say(name, "failed", error.code ?? error.name);
+    say(name, "failed", typeof error.code === "string" ? error.code : error.name);
   }
 }
 

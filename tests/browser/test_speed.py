@@ -15,8 +15,8 @@ RECORD = """() => {
         requestAnimationFrame(frame);
     })();
     window.tasks = [];
-    new PerformanceObserver((list) => window.tasks.push(...list.getEntries().map((e) => e.duration)))
-        .observe({ type: "longtask" });
+    const note = ({ duration, startTime }) => window.tasks.push([duration, Math.round(startTime)]);
+    new PerformanceObserver((list) => list.getEntries().forEach(note)).observe({ type: "longtask" });
 }"""
 
 
