@@ -61,7 +61,12 @@ export class Pane {
     this.#wire = "connecting";
     const mine = this.#stream = connect(sid, { transport: this.transport });
     for (const [type, heard] of Object.entries(this.#heard)) {
-      mine.on(type, (item) => { if (this.#stream === mine) { heard(item); this.#dirty = true; } });
+      mine.on(type, (item) => {
+        if (this.#stream !== mine) return;
+        this.#dirty = true;
+        heard(item);
+        if (type === "open" || type === "lost") this.#on.change();
+      });
     }
     this.#on.change();
   }
