@@ -4,7 +4,7 @@
 // least of their cursors, and each reader is given what lies behind its own.
 
 import { FINAL, NOTICES, parse, seqOf } from "./events.js";
-import { isFinal, problem } from "./http.js";
+import { call, isFinal, problem } from "./http.js";
 import { Backoff, watchdog } from "./timing.js";
 
 const IDLE = 3_000; // how long a socket is kept that nobody reads over
@@ -68,13 +68,15 @@ class Line {
       this.#watch.alive();
       this.#take(parse(data));
     };
+    // Node tells of a refusal by `error` alone, a browser by both.
+    socket.onerror = () => { if (!opened) { socket.onclose = null; this.#refused(); } };
     socket.onclose = ({ code }) => (opened ? this.#lose(`closed ${code}`) : this.#refused());
   }
 
   // A page is not told why a socket was refused: is the server there at all?
   async #refused() {
     const socket = this.#socket;
-    const there = await fetch(`${this.#base}healthz`, { cache: "no-store" }).then((r) => r.ok, () => false);
+    const there = await call(`${this.#base}healthz`).then(() => true, () => false);
     if (socket === this.#socket) this.#lose("refused", 0, there ? "unusable" : "lost");
   }
 
@@ -82,7 +84,7 @@ class Line {
     const socket = this.#socket;
     if (socket === null) return;
     this.#watch.stop();
-    socket.onopen = socket.onmessage = socket.onclose = null;
+    socket.onopen = socket.onmessage = socket.onerror = socket.onclose = null;
     if (abandon) setTimeout(() => socket.close(), abandon);
     else socket.close();
     this.#socket = null;
