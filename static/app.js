@@ -13,7 +13,7 @@ const REASONS = { user: "Stopped", orphaned: "Stopped: nobody was reading", limi
 
 let chat = store.fresh();
 let painting = false;
-const main = new Pane("Answer", store.kept("transport") ?? "sse", { change: changed, end: ended });
+const main = new Pane("Answer", store.kept("transport") ?? store.remembered("transport") ?? "sse", { change: changed, end: ended });
 let second = null;
 at("panes").append(main.element);
 
@@ -21,6 +21,7 @@ at("panes").append(main.element);
 
 function changed() {
   store.keep("transport", main.transport);
+  store.remember("transport", main.transport); // for the next tab
   if (!painting && (main.live || second?.live)) {
     painting = true;
     requestAnimationFrame(paint);

@@ -181,6 +181,22 @@ async def test_a_second_tab_picks_the_answer_up_over_the_same_socket(page, conte
         await is_whole(tab)
 
 
+async def test_more_tabs_than_a_browser_has_connections(page, context, node):
+    await page.goto(node.url("/"))
+    await switch(page, "ws")
+    await ask(page, tokens=5000, rate=60)
+    tabs = [page]
+    for _ in range(7):
+        tabs.append(await context.new_page())
+        await tabs[-1].goto(node.url("/"))
+        await over(tabs[-1], "ws")
+    assert len(node.node.leavers) == 1
+    await tabs[-1].click("#stop")
+    for tab in tabs:
+        await state(tab, "stopped")
+        await is_whole(tab)
+
+
 async def test_a_prompt_in_one_tab_shows_in_the_other(page, context, node):
     await page.goto(node.url("/"))
     await ask(page, "first", tokens=5)
