@@ -28,6 +28,7 @@ function changed() {
   }
   main.measure();
   second?.measure();
+  compare();
   const { live } = main;
   const had = document.activeElement;
   at("send").hidden = live;

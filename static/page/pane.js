@@ -173,7 +173,7 @@ export class Pane {
   }
 
   /** Keep the end of the text in sight, unless its reader has scrolled away. */
-  keepUp() { if (this.#pinned) this.thread.scrollTop = this.thread.scrollHeight; }
+  keepUp() { if (this.#pinned && this.thread.querySelector(".turn")) this.thread.scrollTop = this.thread.scrollHeight; }
 
   /** Draw the facts and the tape. */
   measure() {

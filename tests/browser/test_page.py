@@ -259,6 +259,7 @@ async def test_on_a_phone_nothing_sticks_out(page, node):
     await page.set_viewport_size({"width": 375, "height": 740})
     await page.goto(node.url("/"))
     await picture(page, "phone-welcome")
+    assert await page.evaluate("document.querySelector('.thread').scrollTop") == 0
     await ask(page, "a" * 200, tokens=60, rate=60)
     await tokens(page, 20)
     await picture(page, "phone")
