@@ -1,0 +1,84 @@
+// One-way wires: a session as the body of one response, as server-sent events or as NDJSON.
+//
+// Read by fetch, since EventSource hides the keep-alives and gives up for good on any status but 200.
+//
+// A wire reads one connection. It calls
+//   on.open()            connected
+//   on.item(item)        an event or a notice
+//   on.end()             nothing is missing
+//   on.gone(error)       the session cannot be read, now or later
+//   on.lost(why, least)  disconnected; come back, not before `least` milliseconds
+//   on.unusable(why)     the server is there, but not over this transport
+// and has close(), drop() (which says no goodbye), and wake() (is it still alive?).
+
+import { parse } from "./events.js";
+import { errorOf, isFinal } from "./http.js";
+import { watchdog } from "./timing.js";
+
+const FIRST = 10_000; // the `session` notice is sent at once: what does not come by then is held back on the way
+
+/** Read server-sent events. */
+export const sseWire = (base, sid, after, on) => bodyWire(base, sid, after, on, "text/event-stream", readBlocks);
+
+/** Read NDJSON. */
+export const fetchWire = (base, sid, after, on) => bodyWire(base, sid, after, on, "application/x-ndjson", readLines);
+
+function bodyWire(base, sid, after, on, accept, read) {
+  const aborter = new AbortController();
+  const watch = watchdog(() => on.lost("silence"));
+  let first;
+  const close = () => { watch.stop(); clearTimeout(first); aborter.abort(); };
+  const headers = { Accept: accept, ...(after && { "Last-Event-ID": after }) };
+
+  async function receive() {
+    const url = `${base}v1/sessions/${encodeURIComponent(sid)}/events`;
+    const response = await fetch(url, { headers, signal: aborter.signal, cache: "no-store" });
+    if (response.status === 204) return on.end();
+    if (!response.ok) {
+      const error = await errorOf(response);
+      return isFinal(error.status) ? on.gone(error) : on.lost(error.code, error.wait);
+    }
+    if (!response.headers.get("Content-Type")?.startsWith(accept)) return on.unusable("content type");
+    on.open();
+    first = setTimeout(() => on.unusable("held back"), FIRST);
+    const reader = response.body.getReader(), decoder = new TextDecoder();
+    const state = { rest: "", retry: 0, on };
+    for (let piece = await reader.read(); !piece.done; piece = await reader.read()) {
+      watch.alive();
+      clearTimeout(first);
+      read(decoder.decode(piece.value, { stream: true }), state);
+    }
+    on.lost("ended", state.retry);
+  }
+
+  receive().catch((error) => on.lost(error instanceof TypeError ? "network" : error.name)).finally(() => {
+    watch.stop();
+    clearTimeout(first);
+  });
+  return { close, drop: close, wake() {} };
+}
+
+function readBlocks(text, state) {
+  const blocks = (state.rest + text).split("\n\n");
+  state.rest = blocks.pop();
+  for (const block of blocks) {
+    const fields = {};
+    for (const line of block.split("\n")) {
+      const at = line.indexOf(": ");
+      if (at > 0) fields[line.slice(0, at)] = line.slice(at + 2); // at 0 it is a comment
+    }
+    // A block with nothing but a retry time is a server that is busy: come again after that.
+    state.retry = fields.data === undefined ? Number(fields.retry ?? 0) : 0;
+    if (fields.data === undefined || fields.data === "[DONE]") continue;
+    state.on.item(fields.event ? { ...JSON.parse(fields.data), type: fields.event } : parse(fields.data, fields.id));
+  }
+}
+
+function readLines(text, state) {
+  const lines = (state.rest + text).split("\n");
+  state.rest = lines.pop();
+  for (const line of lines) {
+    const item = parse(line);
+    if (item.type !== "ping") state.on.item(item);
+  }
+}

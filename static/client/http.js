@@ -1,0 +1,42 @@
+// Calls to the server, and what its errors become.
+
+/** Where the server is mounted: this module lies in its folder `client/`. Undefined in Node and in a bundle. */
+const BASE = /^https?:.*\/client\/http\.js$/.test(import.meta.url)
+  ? new URL("..", import.meta.url).href
+  : globalThis.location && new URL("/", globalThis.location.href).href;
+
+/** Return the server's address, which ends in a slash. */
+export function baseOf(base = BASE) {
+  if (!base) throw new TypeError("`base` is needed here: the server's address");
+  const url = new URL(base, globalThis.location?.href);
+  return url.href.endsWith("/") ? url.href : `${url.href}/`;
+}
+
+/** An error with the `code` that the server, or this client, gives it. */
+export function problem({ message, ...facts }) {
+  return Object.assign(new Error(message), facts);
+}
+
+/** Call and resolve with the answer's JSON; a refusal or a lost connection throws a `problem`. */
+export async function call(url, options) {
+  let response;
+  try {
+    response = await fetch(url, { cache: "no-store", ...options });
+  } catch (error) {
+    if (options?.signal?.aborted) throw options.signal.reason;
+    throw problem({ code: "unreachable", message: "The server cannot be reached.", cause: error });
+  }
+  if (!response.ok) throw problem(await errorOf(response));
+  return response.json();
+}
+
+/** Return a refusal as `{ code, message, status, wait }`; `wait` is what the server asks for, in milliseconds. */
+export async function errorOf(response) {
+  const { status } = response;
+  const { error } = await response.json().catch(() => ({}));
+  const wait = 1000 * (Number(response.headers.get("Retry-After")) || 0);
+  return { code: `http_${status}`, message: `The server answered ${status}.`, ...error, status, wait };
+}
+
+/** Tell whether a refusal with this status is for good. */
+export const isFinal = (status) => status >= 400 && status < 500 && status !== 408 && status !== 429;

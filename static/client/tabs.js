@@ -1,0 +1,92 @@
+// A page's side of the sockets: those of the shared worker, so that all tabs have one; or, where there is no such
+// worker (Node, some phones, a page of another origin), sockets of its own.
+
+import { problem } from "./http.js";
+import { SILENCE } from "./timing.js";
+import { Sockets } from "./socket.js";
+
+let sockets = null;
+
+/** Read session `sid` over a WebSocket to `base`, as `Sockets.attach` does. */
+export function socketWire(base, sid, after, on) {
+  sockets ??= sharedSockets() ?? new Sockets();
+  return sockets.attach(base, sid, after, on);
+}
+
+/** Tell whether there are WebSockets here at all. */
+export const hasSockets = () => typeof WebSocket !== "undefined";
+
+function sharedSockets() {
+  if (typeof SharedWorker === "undefined" || typeof document === "undefined") return null;
+  try {
+    return new SharedSockets(new SharedWorker(new URL("./shared.js", import.meta.url), { type: "module", name: "tokenwire 1" }));
+  } catch {
+    return null; // a page of another origin
+  }
+}
+
+class SharedSockets {
+  #port; #wires = new Map(); #asked = new Map(); #keys = 0; #heard = performance.now(); #timer = null;
+
+  constructor(worker) {
+    this.#port = worker.port;
+    this.#port.onmessage = ({ data }) => this.#take(data);
+    worker.onerror = () => this.#fail();
+    // What is open keeps a page out of the back/forward cache; it comes back by itself.
+    addEventListener("pagehide", () => this.#say({ op: "bye" }));
+  }
+
+  attach(base, sid, after, on) {
+    const key = ++this.#keys;
+    this.#wires.set(key, on);
+    this.#heard = performance.now();
+    this.#timer ??= setInterval(() => this.#look(), SILENCE / 3);
+    this.#say({ op: "attach", key, base, sid, after });
+    return {
+      close: () => { this.#wires.delete(key); this.#say({ op: "close", key }); },
+      drop: () => this.#say({ op: "drop", key }),
+      wake: () => this.#say({ op: "wake", key }),
+      ask: (action) => new Promise((resolve, reject) => {
+        const ref = ++this.#keys;
+        this.#asked.set(ref, { resolve, reject });
+        this.#say({ op: "ask", key, ref, action });
+      }),
+    };
+  }
+
+  #say(message) { this.#port.postMessage(message); }
+
+  #take({ tick, key, kind, args, ref, answer, error }) {
+    this.#heard = performance.now();
+    if (tick) return this.#say({ op: "tick", keys: [...this.#wires.keys()] });
+    if (key) return this.#wires.get(key)?.[kind](...args);
+    const waiting = this.#asked.get(ref);
+    this.#asked.delete(ref);
+    if (error) waiting?.reject(problem(error));
+    else waiting?.resolve(answer);
+  }
+
+  #look() {
+    if (!this.#wires.size && !this.#asked.size) {
+      clearInterval(this.#timer);
+      this.#timer = null;
+    } else if (performance.now() - this.#heard > SILENCE) {
+      this.#loseAll("silence");
+    }
+  }
+
+  #loseAll(why) {
+    const wires = [...this.#wires.values()], asked = [...this.#asked.values()];
+    this.#wires.clear();
+    this.#asked.clear();
+    this.#heard = performance.now();
+    for (const { reject } of asked) reject(problem({ code: "wire_lost", message: "The connection was lost." }));
+    for (const on of wires) on.lost(why, 0, 0);
+  }
+
+  // The worker's script did not load: from now on this page has sockets of its own.
+  #fail() {
+    sockets = new Sockets();
+    this.#loseAll("no worker");
+  }
+}

@@ -1,0 +1,38 @@
+// Reads sessions with the client in Node and tells what it was given, a JSON line each.
+//   node reader.mjs BASE '{"reads": [{"session": …, …options of connect}], "speed": 1, "cut": 5, "stop": 5}'
+
+import { connect, start } from "../../static/client/tokenwire.js";
+
+const base = process.argv[2], plan = JSON.parse(process.argv[3]);
+const say = (...what) => console.log(JSON.stringify(what));
+
+if (plan.speed) { // for what takes half a minute
+  const { setTimeout: later } = globalThis, now = performance.now.bind(performance);
+  globalThis.setTimeout = (call, ms) => later(call, ms / plan.speed);
+  performance.now = () => now() * plan.speed;
+}
+
+async function read(name, { session, ...options }) {
+  const aborter = new AbortController();
+  const stream = connect(session, { base, signal: aborter.signal, ...options });
+  for (const type of ["open", "lost", "fell", "refused", "session", "paused", "resumed", "reset"]) {
+    stream.on(type, (item) => say(name, type, item));
+  }
+  let count = 0;
+  try {
+    for await (const event of stream) {
+      count += 1;
+      say(name, "read", event);
+      if (count === plan.cut) stream.cut();
+      if (count === plan.switch?.at) stream.switch(plan.switch.to);
+      if (count === plan.stop) aborter.abort();
+      if (count === plan.pause) say(name, "answer", await stream.pause(), await stream.resume());
+    }
+    say(name, "over", stream.after, stream.text);
+  } catch (error) {
+    say(name, "failed", typeof error.code === "string" ? error.code : error.name);
+  }
+}
+
+if (plan.start) say("start", "session", await start(plan.start, { base }));
+await Promise.all((plan.reads ?? []).map((options, place) => read(place, options)));

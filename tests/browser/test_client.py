@@ -1,0 +1,312 @@
+"""The JavaScript client in Node: against a node of ours, and against servers that do wrong."""
+
+import asyncio
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from server.events import Content, Done, ToolCall
+from tests import clients
+from tests.clients import collect, start, text_of
+
+READER = Path(__file__).parent / "reader.mjs"
+NODE = shutil.which("node")
+pytestmark = pytest.mark.skipif(NODE is None, reason="node is not installed")
+each = pytest.mark.parametrize("transport", ["ws", "sse", "fetch"])
+EPOCH = 1795219200123
+
+
+async def run(base, **plan):
+    """Run the reader; return what it told."""
+    process = await asyncio.create_subprocess_exec(
+        NODE, "--no-warnings", "--experimental-websocket", str(READER), base, json.dumps(plan),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    async with asyncio.timeout(40):
+        out, err = await process.communicate()
+    assert err.decode() == ""
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def told(lines, kind, name=0):
+    return [line[2] for line in lines if line[:2] == [name, kind]]
+
+
+def seqs(lines, name=0):
+    return [int(event["id"].split("-")[1]) for event in told(lines, "read", name)]
+
+
+@pytest.fixture
+async def node(make_node):
+    return await make_node()
+
+
+async def session_of(http, node, tokens=40, rate=0, **body):
+    """Start a session of the demo, and read it to its end."""
+    sid = await start(http, node, tokens=tokens, rate=rate, **body)
+    return sid, await collect(clients.sse(http, node, sid))
+
+
+@each
+async def test_it_reads_a_session_from_any_place(http, node, transport):
+    sid, events = await session_of(http, node)
+    reads = [
+        {"session": sid, "transport": transport, "after": after}
+        for after in (None, events[0]["id"], events[19]["id"], events[-1]["id"])
+    ]
+    lines = await run(node.url("/"), reads=reads)
+    assert [told(lines, "read", name) for name in range(4)] == [events, events[1:], events[20:], []]
+    overs = [line for line in lines if line[:2] == [0, "over"]]
+    assert overs == [[0, "over", events[-1]["id"], text_of(events)]]
+
+
+@each
+async def test_it_goes_on_after_a_cut_and_a_switch(http, node, transport):
+    sid = await start(http, node, tokens=150, rate=300)
+    read = {"session": sid, "transport": transport}
+    other = "sse" if transport == "ws" else "ws"
+    plan = {"cut": 10, "switch": {"at": 40, "to": other}}
+    lines = await run(node.url("/"), reads=[read], **plan)
+    events = await collect(clients.sse(http, node, sid))
+    assert told(lines, "read") == events
+    assert told(lines, "refused") == []
+    assert [lost["why"] for lost in told(lines, "lost")] == ["cut"]
+    opened = told(lines, "open")
+    assert (opened[0]["transport"], opened[-1]["transport"]) == (transport, other)
+
+
+async def test_many_readers_share_one_socket(http, node):
+    other, others = await session_of(http, node, tokens=30)
+    sid = await start(http, node, tokens=200, rate=300)
+    ids = [e["id"] for e in await collect(clients.sse(http, node, sid), count=20)]
+    afters = [None, ids[9], ids[4], None, ids[19]]
+    reads = [{"session": sid, "after": after, "transport": "ws"} for after in afters]
+    reads.append({"session": other, "transport": "ws"})
+    while node.node.leavers:  # our own readers above
+        await asyncio.sleep(0.01)
+    reading = asyncio.create_task(run(node.url("/"), reads=reads))
+    most = 0
+    while not reading.done():
+        most = max(most, len(node.node.leavers))
+        await asyncio.sleep(0.01)
+    lines = await reading
+    events = await collect(clients.sse(http, node, sid))
+    places = [
+        events.index(next(e for e in events if e["id"] == after)) + 1 if after else 0 for after in afters
+    ]
+    assert [told(lines, "read", name) for name in range(5)] == [events[place:] for place in places]
+    assert told(lines, "read", 5) == others
+    assert not [line for line in lines if line[1] in ("refused", "reset", "failed")]
+    assert most == 1
+
+
+async def test_a_cut_socket_comes_back_for_all_its_readers(http, node):
+    sids = [await start(http, node, tokens=200, rate=300) for _ in range(3)]
+    reads = [{"session": sid, "transport": "ws"} for sid in (*sids, sids[0])]
+    lines = await run(node.url("/"), reads=reads, cut=40)
+    for name, sid in enumerate((*sids, sids[0])):
+        assert told(lines, "read", name) == await collect(clients.sse(http, node, sid))
+        assert "cut" in [lost["why"] for lost in told(lines, "lost", name)]
+    assert not [line for line in lines if line[1] in ("refused", "reset", "failed")]
+
+
+async def test_a_cursor_that_the_log_does_not_hold_is_reset_alone(http, node):
+    sid, events = await session_of(http, node)
+    reads = [{"session": sid, "transport": "ws", "after": after} for after in (events[4]["id"], "5-9")]
+    lines = await run(node.url("/"), reads=reads)
+    assert told(lines, "read", 0) == events[5:]
+    assert told(lines, "reset", 0) == []
+    (reset,) = told(lines, "reset", 1)
+    assert reset["reason"] == "diverged"
+    assert told(lines, "read", 1)[-len(events) :] == events
+
+
+@each
+async def test_pause_and_resume_are_answered(http, node, transport):
+    sid = await start(http, node, tokens=60, rate=200)
+    lines = await run(node.url("/"), reads=[{"session": sid, "transport": transport}], pause=5)
+    ((paused, resumed),) = [line[2:] for line in lines if line[1] == "answer"]
+    assert (paused["paused"], resumed["paused"]) == (True, False)
+    assert [notice["gate"] for notice in told(lines, "paused")] == [paused["gate"]]
+    assert seqs(lines) == list(range(1, 62))
+
+
+@each
+async def test_a_tool_calls_own_id_is_not_its_events(http, make_node, transport):
+    async def source(request):
+        yield ToolCall(0, "call_1", "search", '{"q":"x"}')
+        yield Content("so")
+        yield Done()
+
+    node = await make_node({"m": source})
+    sid = await start(http, node)
+    lines = await run(node.url("/"), reads=[{"session": sid, "transport": transport}])
+    call = told(lines, "read")[0]
+    assert (call["call_id"], call["name"], call["id"].split("-")[1]) == ("call_1", "search", "1")
+    assert seqs(lines) == [1, 2, 3]
+
+
+@each
+async def test_what_is_not_there_fails_and_a_signal_stops(http, node, transport):
+    sid = await start(http, node, tokens=500, rate=100)
+    lines = await run(node.url("/"), reads=[{"session": "A" * 32, "transport": transport}])
+    assert lines[-1] == [0, "failed", "not_found"]
+    lines = await run(node.url("/"), reads=[{"session": sid, "transport": transport}], stop=3)
+    assert (seqs(lines), lines[-1]) == ([1, 2, 3], [0, "failed", "AbortError"])
+
+
+class Wrong:
+    """A server whose log has five events; each answer sends the places that `script` says."""
+
+    def __init__(self, *script, ws=True, sse="text/event-stream"):
+        self.script = list(script)
+        self.afters = []
+        self.keys = []
+        self.sse = sse
+        self.app = web.Application()
+        self.app.router.add_get("/v1/sessions/{sid}/events", self._events)
+        self.app.router.add_post("/v1/sessions", self._start)
+        self.app.router.add_get("/healthz", self._well)
+        if ws:
+            self.app.router.add_get("/v1/ws", self._socket)
+
+    def _answer(self, after):
+        self.afters.append(after)
+        places = self.script.pop(0)
+        start = int(after.split("-")[1]) if after else 0
+        return range(start + 1, 6) if places is None else places
+
+    @staticmethod
+    def _event(place):
+        kind = (
+            {"type": "done", "finish_reason": "stop"}
+            if place == 5
+            else {"type": "content", "content": "x"}
+        )
+        return {"id": f"{EPOCH}-{place}", **kind}
+
+    async def _events(self, request):
+        ndjson = request.headers["Accept"] == "application/x-ndjson"
+        kind = "application/x-ndjson" if ndjson else self.sse
+        response = web.StreamResponse(headers={"Content-Type": kind})
+        await response.prepare(request)
+        for place in self._answer(request.headers.get("Last-Event-ID")):
+            event = json.dumps(self._event(place))
+            line = f"{event}\n" if ndjson else f"id: {EPOCH}-{place}\ndata: {event}\n\n"
+            await response.write(line.encode())
+        if self.script == ["silence"]:
+            self.script = [None]
+            await asyncio.sleep(5)
+        return response
+
+    async def _socket(self, request):
+        ws = web.WebSocketResponse()
+        await ws.prepare(request)
+        async for message in ws:
+            body = json.loads(message.data)
+            if body["type"] != "attach":
+                continue
+            sid = body["session"]
+            notice = {"session": sid, "type": "session", "status": "running", "seq": 5, "paused": False}
+            await ws.send_json(notice)
+            await ws.send_json({"type": "reply", "ref": body["ref"], "ok": True, "session": sid})
+            for place in self._answer(body.get("after")):
+                await ws.send_json({"session": sid, **self._event(place)})
+            if self.script == ["silence"]:
+                self.script = [None]
+                await asyncio.sleep(5)
+        return ws
+
+    async def _start(self, request):
+        self.keys.append(request.headers["Idempotency-Key"])
+        if len(self.keys) == 1:
+            request.transport.abort()
+        return web.json_response({"id": "s"}, status=201)
+
+    async def _well(self, request):
+        return web.json_response({})
+
+
+@pytest.fixture
+async def serve(aiohttp_server):
+    async def make(*script, **options):
+        wrong = Wrong(*script, **options)
+        server = await aiohttp_server(wrong.app)
+        return wrong, str(server.make_url("/"))
+
+    return make
+
+
+@each
+async def test_a_gap_is_refused_reported_and_read_again(serve, transport):
+    wrong, base = await serve([1, 2, 4, 5], None)
+    lines = await run(base, reads=[{"session": "s", "transport": transport}])
+    assert seqs(lines) == [1, 2, 3, 4, 5]
+    refused = {"why": "gap", "id": f"{EPOCH}-4", "after": f"{EPOCH}-2"}
+    assert told(lines, "refused") == [refused]
+    assert wrong.afters == [None, f"{EPOCH}-2"]
+
+
+@each
+async def test_a_duplicate_is_refused_and_reported(serve, transport):
+    _, base = await serve([1, 2, 2, 1, 3, 4, 5])
+    lines = await run(base, reads=[{"session": "s", "transport": transport}])
+    assert seqs(lines) == [1, 2, 3, 4, 5]
+    assert [(r["why"], r["id"]) for r in told(lines, "refused")] == [
+        ("duplicate", f"{EPOCH}-2"), ("duplicate", f"{EPOCH}-1"),
+    ]  # fmt: skip
+
+
+async def test_where_sockets_do_not_get_through_it_falls_to_events_and_then_to_lines(serve):
+    _, base = await serve(None, ws=False)
+    lines = await run(base, reads=[{"session": "s"}])
+    assert told(lines, "fell") == [{"from": "ws", "to": "sse", "why": "refused"}]
+    assert seqs(lines) == [1, 2, 3, 4, 5]
+    _, base = await serve(None, None, ws=False, sse="text/html")
+    lines = await run(base, reads=[{"session": "s"}])
+    assert [(fell["from"], fell["to"]) for fell in told(lines, "fell")] == [
+        ("ws", "sse"),
+        ("sse", "fetch"),
+    ]
+    assert seqs(lines) == [1, 2, 3, 4, 5]
+
+
+@each
+async def test_a_connection_that_falls_silent_is_left(serve, transport):
+    wrong, base = await serve([1, 2], "silence")
+    lines = await run(base, reads=[{"session": "s", "transport": transport}], speed=30)
+    assert [lost["why"] for lost in told(lines, "lost")] == ["silence"]
+    assert seqs(lines) == [1, 2, 3, 4, 5]
+    assert wrong.afters == [None, f"{EPOCH}-2"]
+
+
+async def test_a_start_whose_answer_is_lost_is_asked_for_under_the_same_key(serve):
+    wrong, base = await serve()
+    lines = await run(base, start={"prompt": "x"})
+    assert lines == [["start", "session", {"id": "s"}]]
+    assert len(wrong.keys) == 2
+    assert len(set(wrong.keys)) == 1
+
+
+async def test_waits_are_spread_over_all_of_their_range():
+    script = """
+        import { Backoff } from "./static/client/timing.js";
+        const waits = Array.from({ length: 2000 }, () => {
+            const backoff = new Backoff();
+            return Array.from({ length: 8 }, () => backoff.next());
+        });
+        console.log(JSON.stringify(waits));
+    """
+    process = await asyncio.create_subprocess_exec(
+        NODE, "--input-type=module", "-e", script,
+        stdout=asyncio.subprocess.PIPE, cwd=READER.parents[2],
+    )  # fmt: skip
+    out, _ = await process.communicate()
+    for tries, waits in enumerate(zip(*json.loads(out), strict=True)):
+        most = min(5000, 200 * 2**tries)
+        assert 0 <= min(waits) < most * 0.05
+        assert most * 0.95 < max(waits) <= most
+        assert 0.45 < sum(waits) / len(waits) / most < 0.55

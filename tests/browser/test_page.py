@@ -1,0 +1,313 @@
+"""The page as a person uses it: conversations, Markdown, folds, keyboard, phone, eyes and ears."""
+
+import asyncio
+import re
+
+import pytest
+from playwright.async_api import expect
+
+from server.events import Content, Done, Error, Reasoning, ToolCall
+from tests.browser.conftest import BROKEN
+from tests.browser.driver import (
+    ask,
+    bare,
+    fact,
+    is_whole,
+    kept_text,
+    over,
+    picture,
+    set_options,
+    shown_text,
+    state,
+    switch,
+    tokens,
+    turns,
+)  # fmt: skip
+
+EVIL = """# A *title*
+
+Text with <script>window.evil = 1</script> and <b onclick="window.evil = 1">bold</b>.
+
+<img src=x onerror="window.evil = 1"> <style>body { display: none }</style> <iframe src="/"></iframe>
+
+[bad](javascript:window.evil=1) [data](data:text/html,<script>1</script>) ![pixel](https://example.com/p.png)
+[good](https://example.com/?a=1&b="2")
+
+| a | b |
+|---|--:|
+| 1 | `<i>` |
+
+- [x] done
+- [ ] open
+  1. inner
+
+```html
+<script>window.evil = 1</script>
+```
+
+> quoted
+
+Last line."""
+
+
+def saying(*events):
+    """Return an upstream that says that, whatever it is asked; it keeps what it was asked."""
+
+    async def source(request):
+        source.asked.append(request)
+        for event in events:
+            await asyncio.sleep(0)
+            yield event
+
+    source.asked = []
+    return source
+
+
+@pytest.fixture
+async def node(make_node):
+    return await make_node()
+
+
+async def test_a_conversation_goes_on_with_what_was_said(page, make_node):
+    source = saying(Content("Hello "), Content("there."), Done())
+    node = await make_node({"mine": source})
+    await page.goto(node.url("/"))
+    await expect(page.locator("#model")).to_have_value("mine")
+    await ask(page, "one")
+    await state(page, "done")
+    await set_options(page, temperature="0.5", max_tokens="7")
+    await ask(page, "two")
+    await expect(page.locator(".ask")).to_have_text(["one", "two"])
+    await state(page, "done")
+    assert [(m["role"], m["content"]) for m in source.asked[1].messages] == [
+        ("user", "one"), ("assistant", "Hello there."), ("user", "two"),
+    ]  # fmt: skip
+    assert source.asked[1].parameters == {"temperature": 0.5, "max_tokens": 7}
+    assert [turn["prompt"] for turn in await turns(page)] == ["one", "two"]
+
+
+async def test_several_conversations_at_once(page, node):
+    await page.goto(node.url("/"))
+    await ask(page, "the first", tokens=120, rate=60)
+    await tokens(page, 5)
+    await page.click("#new")
+    await expect(page.locator(".welcome")).to_be_visible()
+    await expect(page.locator("#prompt")).to_be_focused()
+    await ask(page, "the second", tokens=20)
+    await state(page, "done")
+    await picture(page, "conversations")
+    await is_whole(page)
+    await expect(page.locator("#list .open")).to_have_text(["the second", "the first"])
+    await page.click("#list .open >> text=the first")
+    await expect(page.locator("#title")).to_have_text("the first")
+    await state(page, "done")
+    await is_whole(page)
+    await page.hover("#list li >> nth=1")
+    await page.click("[aria-label='Delete: the first']")
+    await expect(page.locator("#list .open")).to_have_text(["the second"])
+    await expect(page.locator(".welcome")).to_be_visible()
+
+
+async def test_what_a_model_writes_is_text_and_never_code(page, make_node):
+    pieces = [Content(piece) for piece in re.findall(r"(?s).{1,7}", EVIL)]
+    node = await make_node({"evil": saying(*pieces, Done())})
+    await page.goto(node.url("/"))
+    await ask(page)
+    await state(page, "done")
+    reply = page.locator(".reply")
+    assert await reply.locator("script, img, style, iframe, [onclick], [onerror]").count() == 0
+    assert await page.evaluate("window.evil") is None
+    assert await kept_text(page) == EVIL
+    links = await reply.locator("a").evaluate_all(
+        "all => all.map(a => [a.textContent, a.getAttribute('href'), a.rel, a.target])"
+    )
+    rel = ["noopener noreferrer nofollow", "_blank"]
+    assert links == [
+        ["bad", None, *rel], ["data", None, *rel],
+        ["pixel", "https://example.com/p.png", *rel],
+        ["good", "https://example.com/?a=1&b=%222%22", *rel],
+    ]  # fmt: skip
+    assert await reply.locator("h3").inner_html() == "A <em>title</em>"
+    assert await reply.locator("li").count() == 3
+    assert await reply.locator("td").all_text_contents() == ["1", "<i>"]
+    assert "window.evil = 1" in await reply.locator("pre").inner_text()
+    await picture(page, "markdown")
+
+
+async def test_what_grows_looks_as_if_it_had_come_at_once(page, make_node):
+    text = EVIL.replace("<", "(") * 3
+    grown = [Content(piece) for piece in re.findall(r"(?s).{1,3}", text)]
+    node = await make_node({"a": saying(*grown, Done()), "b": saying(Content(text), Done())})
+    await page.goto(node.url("/"))
+    shown = []
+    for model in "ab":
+        await page.select_option("#model", model)
+        await ask(page)
+        await state(page, "done")
+        shown.append(await page.locator(".text").last.inner_html())
+        await page.click("#new")
+    assert re.sub(r">\s+<", "><", shown[0]) == re.sub(r">\s+<", "><", shown[1])
+
+
+async def test_reasoning_and_tool_calls_are_folded(page, make_node):
+    events = [
+        Reasoning("Let me "), Reasoning("think."), ToolCall(0, "c1", "search", ""),
+        ToolCall(0, arguments='{"q":'), ToolCall(0, arguments='"x"}'), Content("So."), Done(),
+    ]  # fmt: skip
+    node = await make_node({"m": saying(*events)})
+    for transport in ("sse", "ws"):
+        await page.goto(node.url("/"))
+        await page.click("#new")
+        await switch(page, transport)
+        await ask(page)
+        await state(page, "done")
+        folds = page.locator(".fold")
+        assert await folds.locator("summary").all_text_contents() == ["Reasoning", "Tool call: search"]
+        assert await folds.evaluate_all("all => all.map(f => f.open)") == [False, False]
+        assert await folds.nth(0).locator("div").text_content() == "Let me think."
+        assert await folds.nth(1).locator("pre").text_content() == '{\n  "q": "x"\n}'
+        assert await shown_text(page) == "So."
+    await page.reload()
+    await state(page, "done")
+    assert await folds.nth(0).locator("div").text_content() == "Let me think."
+
+
+async def test_a_failure_is_told_and_can_be_tried_again(page, make_node):
+    node = await make_node({"m": saying(Content("So far "), Error("upstream_error", "It broke.", True))})
+    await page.goto(node.url("/"))
+    await ask(page, "why")
+    await state(page, "failed")
+    await expect(page.locator(".end.bad")).to_contain_text("It broke.")
+    await picture(page, "failed")
+    await page.click("text=Send again")
+    await expect(page.locator(".ask")).to_have_text(["why", "why"])
+    await state(page, "failed")
+
+
+@pytest.mark.parametrize("expected", [BROKEN], indirect=True)
+async def test_a_session_that_is_gone_is_still_shown_as_kept(page, http, node):
+    await page.goto(node.url("/"))
+    await ask(page, tokens=400, rate=60)
+    await tokens(page, 10)
+    sid = (await turns(page))[-1]["sid"]
+    await page.goto("about:blank")
+    async with http.delete(node.url(f"/v1/sessions/{sid}")) as response:
+        assert response.status == 204
+    await page.goto(node.url("/"))
+    await state(page, "gone")
+    await expect(page.locator(".end")).to_contain_text("does not keep this answer")
+
+
+async def test_numbers_tell_how_it_goes(page, node):
+    await page.goto(node.url("/"))
+    await ask(page, tokens=200, rate=50, reasoning=False)
+    await expect(fact(page, "rate")).to_have_text(re.compile("^(4[5-9]|5[0-5])/s$"))
+    await expect(fact(page, "first")).to_have_text(re.compile(r"^\d+ ms$"))
+    await state(page, "done")
+    await expect(fact(page, "tokens")).to_have_text("200")
+    await expect(fact(page, "event")).to_have_text(re.compile(r"^\d{13}-201$"))
+    await expect(fact(page, "longest")).to_have_text(re.compile("ms$"))
+
+
+async def test_everything_by_keyboard(page, node):
+    await page.goto(node.url("/"))
+    await page.keyboard.press("Tab")
+    await expect(page.locator(".skip")).to_be_focused()
+    await page.keyboard.press("Enter")
+    await page.keyboard.press("Tab")
+    await page.locator("#prompt").focus()
+    await page.keyboard.type("first line")
+    await page.keyboard.press("Shift+Enter")
+    await page.keyboard.type("second line")
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".ask")).to_have_text("first line\nsecond line")
+    await tokens(page, 5)
+    await page.locator(".switch input:checked").focus()
+    await page.keyboard.press("ArrowRight")
+    await over(page, "ws")
+    await page.locator("#hold").focus()
+    await page.keyboard.press("Space")
+    await state(page, "paused")
+    await expect(page.locator("#hold")).to_be_focused()
+    await page.keyboard.press("Tab")
+    await expect(page.locator("#stop")).to_be_focused()
+    await page.keyboard.press("Enter")
+    await state(page, "stopped")
+    await expect(page.locator("#prompt")).to_be_focused()
+    await page.locator("#options summary").focus()
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".sheet")).to_be_visible()
+    await page.keyboard.press("Escape")
+    await expect(page.locator(".sheet")).to_be_hidden()
+
+
+async def test_a_screen_reader_is_told_whole_paragraphs_and_changes(page, make_node):
+    node = await make_node({"m": saying(Content("First."), Content("\n\nSecond."), Done())})
+    await page.goto(node.url("/"))
+    await page.evaluate("""() => {
+        window.said = [];
+        new MutationObserver(() => window.said.push(document.getElementById("live").textContent))
+            .observe(document.getElementById("live"), { childList: true });
+    }""")
+    await ask(page)
+    await state(page, "done")
+    await expect(page.locator("#live")).to_contain_text("Answer complete, 2 tokens.")
+    assert "First. Second." in " ".join(await page.evaluate("window.said"))
+
+
+async def test_on_a_phone_nothing_sticks_out(page, node):
+    await page.set_viewport_size({"width": 375, "height": 740})
+    await page.goto(node.url("/"))
+    await picture(page, "phone-welcome")
+    assert await page.evaluate("document.querySelector('.thread').scrollTop") == 0
+    await ask(page, "a" * 200, tokens=60, rate=60)
+    await tokens(page, 20)
+    await picture(page, "phone")
+    assert await page.evaluate("document.documentElement.scrollWidth") <= 375
+    await page.click("#menu")
+    await expect(page.locator("#new")).to_be_visible()
+    await picture(page, "phone-menu")
+    await page.keyboard.press("Escape")
+    await expect(page.locator("#new")).to_be_hidden()
+    await expect(page.locator("#menu")).to_be_focused()
+    await page.check("#both")
+    await state(page, "done", 1)
+    await picture(page, "phone-both")
+    assert await page.evaluate("document.documentElement.scrollWidth") <= 375
+    assert await shown_text(page) == bare(await kept_text(page))
+
+
+async def test_reduced_motion_has_no_animation(browser, node):
+    page = await browser.new_page(reduced_motion="reduce")
+    await page.goto(node.url("/"))
+    await ask(page)
+    await tokens(page, 5)
+    assert await page.evaluate("document.getAnimations().length") == 0
+    await page.close()
+
+
+async def test_the_page_is_light_and_needs_no_other_host(page, node):
+    sizes = {}
+
+    async def weigh(response):
+        if response.url.startswith(node.url("/")) and "/v1/" not in response.url:
+            sizes[response.url] = len(await response.body())
+
+    waiting = []
+    page.context.on("response", lambda response: waiting.append(asyncio.ensure_future(weigh(response))))
+    hosts = set()
+    page.context.on("request", lambda request: hosts.add(request.url.split("/")[2]))
+    await page.goto(node.url("/"))
+    await switch(page, "ws")
+    await ask(page, tokens=5)
+    await state(page, "done")
+    await asyncio.gather(*waiting)
+    assert hosts == {f"127.0.0.1:{node.port}"}
+    assert len(sizes) > 10
+
+    for path in (
+        "/client/shared.js",
+        "/icon.svg",
+    ):  # a worker's script and an icon are not always told of
+        sizes[node.url(path)] = len(await (await page.request.get(node.url(path))).body())
+    assert sum(sizes.values()) <= 150 * 1024, sizes

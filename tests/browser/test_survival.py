@@ -1,0 +1,226 @@
+"""What is done to a page in mid-answer, and that no token is lost or doubled by it."""
+
+import asyncio
+import signal
+
+import pytest
+from playwright.async_api import expect
+
+from tests.browser.conftest import BROKEN
+from tests.browser.driver import (
+    ask,
+    fact,
+    is_whole,
+    notes,
+    over,
+    picture,
+    shown_text,
+    sid,
+    state,
+    switch,
+    tokens,
+    wire,
+)  # fmt: skip
+from tests.clients import start
+from tests.processes import serve
+
+broken = pytest.mark.parametrize("expected", [BROKEN], indirect=True)
+each = pytest.mark.parametrize("transport", ["sse", "ws"])
+
+
+@pytest.fixture
+async def node(make_node):
+    return await make_node()
+
+
+async def test_an_answer_survives_switch_cut_pause_and_reload(page, node):
+    await page.goto(node.url("/"))
+    await ask(page, tokens=200, rate=60)
+    await tokens(page, 10)
+    await switch(page, "ws")
+    await over(page, "ws")
+    await tokens(page, 30)
+    await page.click(".cut")
+    await expect(fact(page, "reconnects")).to_have_text("1")
+    await over(page, "ws")
+    await switch(page, "sse")
+    await over(page, "sse")
+    await page.click(".cut")
+    await expect(fact(page, "reconnects")).to_have_text("2")
+    await picture(page, "running")
+    await page.click("#hold")
+    await state(page, "paused")
+    await expect(page.locator("#hold")).to_have_text("Resume")
+    before = await shown_text(page)
+    await page.reload()
+    await state(page, "paused")
+    while await shown_text(page) != before:
+        await asyncio.sleep(0.02)
+    await picture(page, "paused")
+    await page.click("#hold")
+    await state(page, "done")
+    assert len(await is_whole(page)) > len(before)
+
+
+@each
+async def test_the_wire_may_be_cut_again_and_again(page, node, transport):
+    await page.goto(node.url("/"))
+    await switch(page, transport)
+    await ask(page, tokens=300, rate=100)
+    for count in range(1, 6):
+        await expect(page.locator(".cut")).to_be_enabled()
+        await page.click(".cut")
+        await expect(fact(page, "reconnects")).to_have_text(str(count))
+    await state(page, "done")
+    await is_whole(page)
+    assert (await notes(page)).count("Connection lost (cut)") == 5
+
+
+async def test_stop_closes_the_upstream_and_says_so(page, node):
+    await page.goto(node.url("/"))
+    await ask(page)
+    await tokens(page, 5)
+    await page.click("#stop")
+    await state(page, "stopped")
+    await expect(fact(page, "latest")).to_contain_text("connection was closed in")
+    await expect(page.locator("#prompt")).to_be_focused()
+    await expect(page.locator(".end")).to_contain_text("Stopped after")
+    await is_whole(page)
+
+
+@each
+async def test_back_and_forward_in_mid_answer(page, node, transport):
+    await page.goto("about:blank")
+    await page.goto(node.url("/"))
+    await switch(page, transport)
+    await ask(page, tokens=150, rate=60)
+    await tokens(page, 10)
+    await page.go_back()
+    await page.go_forward()
+    await tokens(page, 20)
+    await page.goto("about:blank")
+    await page.go_back()
+    await state(page, "done")
+    await is_whole(page)
+
+
+@broken
+@each
+async def test_offline_and_online_again(page, context, node, transport):
+    await page.goto(node.url("/"))
+    await switch(page, transport)
+    await ask(page, tokens=150, rate=60)
+    await tokens(page, 10)
+    await context.set_offline(True)
+    # The emulation does not reach a shared worker: over its socket the page is back at once.
+    await expect(fact(page, "notes")).to_contain_text("Connection lost (offline)")
+    await picture(page, f"offline-{transport}")
+    await context.set_offline(False)
+    await state(page, "done")
+    await is_whole(page)
+
+
+@each
+async def test_a_frozen_page_goes_on_when_it_wakes_up(page, context, node, transport):
+    await page.goto(node.url("/"))
+    await switch(page, transport)
+    await ask(page, tokens=120, rate=60)
+    await tokens(page, 10)
+    devtools = await context.new_cdp_session(page)
+    await devtools.send("Page.setWebLifecycleState", {"state": "frozen"})
+    await asyncio.sleep(1.0)  # asleep, while the answer goes on
+    await devtools.send("Page.setWebLifecycleState", {"state": "active"})
+    await state(page, "done")
+    await is_whole(page)
+
+
+@broken
+@each
+async def test_a_server_that_restarts(page, http, make_node, redis_server, transport):
+    producer = await make_node()  # it goes on; the page's own server is another
+    front = await serve(redis_server.url)
+    session = await start(http, producer, model="demo", tokens=400, rate=60)
+    await page.goto(front.url("/"))
+    await switch(page, transport)
+    await page.evaluate(
+        """sid => {
+            const turn = { prompt: "x", sid, tokens: 0 };
+            const chat = { id: "restart", title: "x", at: Date.now(), turns: [turn] };
+            localStorage.setItem("tokenwire.chat.restart", JSON.stringify(chat));
+            location.hash = "restart";
+        }""",
+        session,
+    )
+    await tokens(page, 20)
+    front.signal(signal.SIGKILL)
+    await front.process.wait()
+    await wire(page, "reconnecting")
+    front = await serve(redis_server.url, port=front.port)
+    await state(page, "done")
+    await is_whole(page)
+    assert await sid(page) == session
+    await front.end()
+
+
+async def test_a_second_tab_picks_the_answer_up_over_the_same_socket(page, context, node):
+    await page.goto(node.url("/"))
+    await switch(page, "ws")
+    await ask(page, tokens=150, rate=60)
+    await tokens(page, 10)
+    other = await context.new_page()
+    await other.goto(node.url("/"))
+    await switch(other, "ws")
+    await over(other, "ws")
+    await tokens(other, 30)
+    assert len(node.node.leavers) == 1  # one connection for both
+    await other.click("#hold")
+    await state(page, "paused")
+    await page.click("#hold")
+    for tab in (page, other):
+        await state(tab, "done")
+        await is_whole(tab)
+
+
+async def test_more_tabs_than_a_browser_has_connections(page, context, node):
+    await page.goto(node.url("/"))
+    await switch(page, "ws")
+    await ask(page, tokens=5000, rate=60)
+    tabs = [page]
+    for _ in range(7):
+        tabs.append(await context.new_page())
+        await tabs[-1].goto(node.url("/"))
+        await over(tabs[-1], "ws")
+    assert len(node.node.leavers) == 1
+    await tabs[-1].click("#stop")
+    for tab in tabs:
+        await state(tab, "stopped")
+        await is_whole(tab)
+
+
+async def test_a_prompt_in_one_tab_shows_in_the_other(page, context, node):
+    await page.goto(node.url("/"))
+    await ask(page, "first", tokens=5)
+    await state(page, "done")
+    other = await context.new_page()
+    await other.goto(node.url("/"))
+    await ask(page, "second", tokens=20)
+    await expect(other.locator(".ask").last).to_have_text("second")
+    for tab in (page, other):
+        await state(tab, "done")
+        await is_whole(tab)
+
+
+async def test_side_by_side_over_both_transports(page, node):
+    await page.goto(node.url("/"))
+    await page.check("#both")
+    await ask(page, tokens=150, rate=60)
+    await over(page, "sse")
+    await over(page, "ws", 1)
+    await tokens(page, 20, pane=1)
+    await page.locator(".cut").nth(1).click()
+    await expect(fact(page, "reconnects", 1)).to_have_text("1")
+    await picture(page, "side-by-side")
+    for pane in range(2):
+        await state(page, "done", pane)
+    held = await is_whole(page, panes=2)
+    await expect(page.locator("#match")).to_have_text(f"✓ The same {len(held)} characters in both")
