@@ -8,13 +8,12 @@ export const CURSOR = /^\d+-\d+$/;
 export const seqOf = (cursor) => (cursor ? Number(cursor.slice(cursor.indexOf("-") + 1)) : 0);
 export const epochOf = (cursor) => (cursor ? Number(cursor.slice(0, cursor.indexOf("-"))) : 0);
 
-/** Read an event or a notice. A tool call's own id, which the wire names like the event's, becomes `call_id`. */
+/** Read an event or a notice. A tool call's own id is its `call_id`, as it is where `id` is the event's. */
 export function parse(text, id) {
   const item = JSON.parse(text);
-  if (item.type === "tool_call") {
-    const own = item.id;
-    item.id = id ?? /"id":"(\d+-\d+)"/.exec(text)[1]; // the event's comes first
-    if (own && own !== item.id) item.call_id = own;
-  } else if (id) item.id = id;
+  if (id) {
+    if (item.type === "tool_call" && item.id) item.call_id = item.id;
+    item.id = id;
+  }
   return item;
 }
