@@ -1,5 +1,6 @@
 """Several real servers: a cluster of masters and replicas, or a master with replicas and sentinels."""
 
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from tests.processes import free_port
 
 PATIENCE = 30.0
 NODE_TIMEOUT_MS = 1000
+LEASH = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+"""Ends a server with whoever started it, where Linux helps with that."""
 
 
 def until(condition: Callable[[], object]) -> None:
@@ -37,7 +40,7 @@ class Member:
         config = self.folder / "own.conf"
         config.touch()
         self._command = [
-            str(get_binary_path()), str(config), *(["--sentinel"] if sentinel else []),
+            *LEASH, str(get_binary_path()), str(config), *(["--sentinel"] if sentinel else []),
             "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder),
             "--logfile", str(self.folder / "log"), *options,
         ]  # fmt: skip
