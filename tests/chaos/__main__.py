@@ -6,6 +6,7 @@ Exits with 1 on a violation; the histories of such a run are kept.
 import argparse
 import asyncio
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -29,6 +30,8 @@ def main() -> int:
     parser.add_argument("--mutant", default="", choices=["", *MUTANTS], help="a server broken on purpose")
     parser.add_argument("--mutants", action="store_true", help="each of them, which must be caught")
     args = parser.parse_args()
+    # Ended by a signal, it ends what it started, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     if args.mutants:
         return _mutants()
     faults = {name: FAULTS[name] for name in args.faults.split(",") if name and name != "none"}

@@ -8,6 +8,7 @@ memory is what may not grow.
 
 import argparse
 import asyncio
+import signal
 import statistics
 import sys
 import tempfile
@@ -73,6 +74,8 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
+    # Ended by a signal, it ends what it started, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         return 0 if asyncio.run(soak(Path(folder), args.minutes, args.seed)) else 1
 
