@@ -37,7 +37,9 @@ async def answer(http, method: str, url: str, **how) -> tuple[int, dict, dict]:
     how = (ASKED if method == "POST" else {}) | how
     async with http.request(method, url, **how) as response:
         body = await response.read()
-        headers = {k: v for k, v in response.headers.items() if k not in ("Date", "Server")}
+        headers = {
+            k: v for k, v in response.headers.items() if k not in ("Date", "Server", "X-Request-ID")
+        }
         return response.status, orjson.loads(body) if body else {}, headers
 
 
