@@ -38,7 +38,10 @@ class Process(Server):
 
 async def serve(redis_url: str, **flags: object) -> Process:
     """Start a node on a free port and return it once it serves."""
-    options = [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
+    options = [
+        f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}")
+        for name, value in flags.items()
+    ]
     process = await asyncio.create_subprocess_exec(
         sys.executable, "run.py", "--port=0", f"--redis={redis_url}", *options,
         cwd=ROOT, stdout=asyncio.subprocess.PIPE,

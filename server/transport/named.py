@@ -36,5 +36,5 @@ async def requests(request: web.Request, handler: Handler) -> web.StreamResponse
 
 
 async def answers(request: web.Request, response: web.StreamResponse) -> None:
-    """Tell the client its request's name, before the answer's first byte."""
-    response.headers[HEADER] = REQUEST.get()
+    """Tell the client its request's name, before the first byte, unless a dialect has said one."""
+    response.headers.setdefault(HEADER, REQUEST.get())

@@ -5,6 +5,8 @@ import pytest
 from tests.browser.driver import ask, is_whole, picture, state, switch
 from tests.processes import serve
 
+pytestmark = pytest.mark.alone
+
 RECORD = """() => {
     window.frames_ = [];
     let last = performance.now();

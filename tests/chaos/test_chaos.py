@@ -1,7 +1,11 @@
 """The fault suite in its two-minute form; `make chaos` is the long one, with the mutants."""
 
+import pytest
+
 from tests.chaos.faults import FAULTS
 from tests.chaos.run import run
+
+pytestmark = pytest.mark.alone
 
 
 async def test_random_faults_break_no_rule(tmp_path):

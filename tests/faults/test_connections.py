@@ -15,6 +15,8 @@ from tests.faults.looking import memory, until, viewers
 from tests.faults.readers import Reader
 from tests.processes import demo_text
 
+pytestmark = pytest.mark.alone
+
 NOTICED = 15.5
 """Seconds until a vanished client's viewer is freed; half a second to count the viewers."""
 COST = 512 * 1024
@@ -26,7 +28,7 @@ SEND_TIMEOUT = 1.5
 async def test_half_open_viewers_are_freed_whether_they_stream_or_not(
     cable, make_process, make_reading, client, http
 ):
-    node = await make_process(host="0.0.0.0")
+    node = await make_process(host="0.0.0.0", insecure=True)
     streams = {"busy": 20, "quiet": 0.001}  # tokens a second
     wanted, names = {}, {}
     for name, rate in streams.items():

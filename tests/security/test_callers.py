@@ -13,7 +13,7 @@ MINE, OTHER = "a" * 32, "b" * 32
 
 
 def caller(
-    *rights: Right, who: str = "key:alice", session: str | None = None, left: float = 60
+    *rights: Right, who: str = "key:alice", session: str | None = None, left: float = 3600
 ) -> Caller:
     return Caller(who, frozenset(rights), session, time.time() + left)
 
