@@ -139,7 +139,7 @@ class Line {
     this.#channels.delete(sid);
     const wait = this.#backoff.next();
     for (const { on } of channel.readers) {
-      if (ofProtocol(error)) on.gone(error);
+      if (ofProtocol(error)) on.gone({ code: error.code, message: error.message }); // an Error on its way to a page loses its code
       else on.lost(error.code, 0, wait);
     }
     this.#settle();

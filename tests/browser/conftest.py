@@ -60,8 +60,11 @@ def expected(request) -> re.Pattern[str]:
 
 
 @pytest.fixture
-async def context(browser, expected) -> AsyncIterator:
-    """A browser without history; its pages' errors, warnings and violations fail the test."""
+async def context(browser, expected, make_node) -> AsyncIterator:
+    """A browser without history; its pages' errors, warnings and violations fail the test.
+
+    It is closed before its nodes are, which would wait for what it has open.
+    """
     context = await browser.new_context(viewport=SIZE)
     complaints: list[str] = []
     context.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
