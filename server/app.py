@@ -1,5 +1,6 @@
 """Puts the rooms together: one aiohttp application, to be run or to be mounted in another."""
 
+import gzip
 import logging
 import secrets
 from collections.abc import AsyncIterator, Mapping
@@ -135,15 +136,18 @@ def rules(settings: Settings) -> Rules:
     )
 
 
-def _pages() -> dict[str, tuple[bytes, str]]:
+def _pages() -> dict[str, tuple[bytes, bytes, str]]:
     # Packaged beside the modules; in a source checkout the folder is one floor up.
     here = Path(__file__).parent
     folder = next(f for f in (here / "static", here.parent / "static") if f.is_dir())
     files = [f for f in folder.rglob("*") if f.suffix in _TYPES]
-    pages = {f.relative_to(folder).as_posix(): (f.read_bytes(), _TYPES[f.suffix]) for f in files}
+    bodies = {f.relative_to(folder).as_posix(): (f.read_bytes(), _TYPES[f.suffix]) for f in files}
+    pages = {name: (body, gzip.compress(body), kind) for name, (body, kind) in bodies.items()}
     return {("" if name == "index.html" else name): page for name, page in pages.items()}
 
 
-async def _page(body: bytes, content_type: str, request: web.Request) -> web.Response:
-    headers = {"Content-Security-Policy": _CSP, "Cache-Control": "no-cache"}
+async def _page(body: bytes, packed: bytes, content_type: str, request: web.Request) -> web.Response:
+    headers = {"Content-Security-Policy": _CSP, "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
+    if "gzip" in request.headers.get("Accept-Encoding", ""):
+        body, headers["Content-Encoding"] = packed, "gzip"
     return web.Response(body=body, content_type=content_type, charset="utf-8", headers=headers)

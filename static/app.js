@@ -13,7 +13,7 @@ const REASONS = { user: "Stopped", orphaned: "Stopped: nobody was reading", limi
 
 let chat = store.fresh();
 let painting = false;
-const main = new Pane("Answer", store.kept("transport") ?? store.remembered("transport") ?? "sse", { change: changed, end: ended });
+const main = new Pane("Answer", store.kept("transport") ?? store.remembered("transport") ?? "sse", { change: changed, end: ended, locked });
 let second = null;
 at("panes").append(main.element);
 
@@ -154,9 +154,13 @@ async function read(turn, answer, sent = null) {
   main.expect(answer);
   changed();
   try {
-    turn.sid ??= (await start(turn.body, { key: turn.key })).id;
+    turn.sid ??= (await start(turn.body, { key: turn.key, token: store.key() })).id;
   } catch (error) {
     if (chat !== mine) return;
+    if (error.code === "unauthorized") {
+      main.rest("locked"); // it is asked for again once there is a key
+      return locked();
+    }
     main.rest("failed");
     finish(turn, { type: "error", message: error.message }, answer);
     return;
@@ -230,7 +234,7 @@ function mirror() {
   }
   const turn = chat.turns.at(-1);
   if (!second) {
-    second = new Pane("The same answer, read once more", main.transport === "ws" ? "sse" : "ws", { change: changed, end: () => {} });
+    second = new Pane("The same answer, read once more", main.transport === "ws" ? "sse" : "ws", { change: changed, end: () => {}, locked });
     at("panes").append(second.element);
   }
   if (turn?.sid && second.following === turn.sid) return;
@@ -250,12 +254,33 @@ async function act(work) {
   try {
     await work();
   } catch (error) {
-    put(at("problem"), error.message);
+    if (error.code === "unauthorized") locked();
+    else put(at("problem"), error.message);
   }
   busy = false;
   at("problem").hidden = !at("problem").textContent;
   changed();
 }
+
+/** Ask for a key: there is none, or it is not good any more. */
+function locked() {
+  put(at("wrong"), store.key() ? "The server does not take this key." : "");
+  at("ask").hidden = true;
+  at("door").hidden = false;
+  at("key").focus();
+  changed();
+}
+
+at("door").addEventListener("submit", (event) => {
+  event.preventDefault();
+  store.keep("key", at("key").value.trim());
+  at("key").value = "";
+  at("door").hidden = true;
+  at("ask").hidden = false;
+  at("prompt").focus();
+  offer();
+  show(chat);
+});
 
 const remain = (id) => { store.remember("chat", id); history.replaceState(null, "", `#${id}`); };
 
@@ -308,13 +333,14 @@ store.watch((id) => {
   else list();
 });
 
-act(async () => {
-  const names = await models();
+const offer = () => act(async () => {
+  const names = await models({ token: store.key() });
   at("model").replaceChildren(...names.map((name) => new Option(name, name)));
   const before = store.remembered("model");
   at("model").value = names.includes(before) ? before : names.find((name) => name !== MODEL) ?? names[0]; // the real ones first
   at("options").querySelector(".demo").hidden = at("model").value !== MODEL;
 });
+offer();
 at("both").checked = store.kept("both") === "yes";
 const left = location.hash.slice(1) || store.remembered("chat");
 show((left && store.load(left)) || store.fresh());

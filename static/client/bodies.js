@@ -1,6 +1,6 @@
 // One-way wires: a session as the body of one response, as server-sent events or as NDJSON.
 //
-// Read by fetch, since EventSource hides the keep-alives and gives up for good on any status but 200.
+// Read by fetch, since EventSource sends no credentials, hides the keep-alives and gives up for good on any status but 200.
 //
 // A wire reads one connection. It calls
 //   on.open()            connected
@@ -12,26 +12,26 @@
 // and has close(), drop() (which says no goodbye), and wake() (is it still alive?).
 
 import { parse } from "./events.js";
-import { errorOf, isFinal } from "./http.js";
+import { errorOf, headersOf, isFinal } from "./http.js";
 import { watchdog } from "./timing.js";
 
 const FIRST = 10_000; // the `session` notice is sent at once: what does not come by then is held back on the way
 
 /** Read server-sent events. */
-export const sseWire = (base, sid, after, on) => bodyWire(base, sid, after, on, "text/event-stream", readBlocks);
+export const sseWire = (server, sid, after, on) => bodyWire(server, sid, after, on, "text/event-stream", readBlocks);
 
 /** Read NDJSON. */
-export const fetchWire = (base, sid, after, on) => bodyWire(base, sid, after, on, "application/x-ndjson", readLines);
+export const fetchWire = (server, sid, after, on) => bodyWire(server, sid, after, on, "application/x-ndjson", readLines);
 
-function bodyWire(base, sid, after, on, accept, read) {
+function bodyWire(server, sid, after, on, accept, read) {
   const aborter = new AbortController();
   const watch = watchdog(() => on.lost("silence"));
   let first;
   const close = () => { watch.stop(); clearTimeout(first); aborter.abort(); };
-  const headers = { Accept: accept, ...(after && { "Last-Event-ID": after }) };
+  const headers = headersOf(server, { Accept: accept, ...(after && { "Last-Event-ID": after }) });
 
   async function receive() {
-    const url = `${base}v1/sessions/${encodeURIComponent(sid)}/events`;
+    const url = `${server.base}v1/sessions/${encodeURIComponent(sid)}/events`;
     const response = await fetch(url, { headers, signal: aborter.signal, cache: "no-store" });
     if (response.status === 204) return on.end();
     if (!response.ok) {

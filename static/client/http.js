@@ -5,12 +5,15 @@ const BASE = /^https?:.*\/client\/http\.js$/.test(import.meta.url)
   ? new URL("..", import.meta.url).href
   : globalThis.location && new URL("/", globalThis.location.href).href;
 
-/** Return the server's address, which ends in a slash. */
-export function baseOf(base = BASE) {
+/** Return the server that is meant: `base`, its address, which ends in a slash, and the `token` to show there. */
+export function serverOf({ base = BASE, token }) {
   if (!base) throw new TypeError("`base` is needed here: the server's address");
-  const url = new URL(base, globalThis.location?.href);
-  return url.href.endsWith("/") ? url.href : `${url.href}/`;
+  const { href } = new URL(base, globalThis.location?.href);
+  return { base: href.endsWith("/") ? href : `${href}/`, token };
 }
+
+/** Return `headers` and the one that says who asks. */
+export const headersOf = ({ token }, headers) => ({ ...headers, ...(token && { Authorization: `Bearer ${token}` }) });
 
 /** An error with the `code` that the server, or this client, gives it. */
 export function problem({ message, ...facts }) {
@@ -18,10 +21,10 @@ export function problem({ message, ...facts }) {
 }
 
 /** Call and resolve with the answer's JSON; a refusal or a lost connection throws a `problem`. */
-export async function call(url, options) {
+export async function call(server, path, options) {
   let response;
   try {
-    response = await fetch(url, { cache: "no-store", ...options });
+    response = await fetch(server.base + path, { cache: "no-store", ...options, headers: headersOf(server, options?.headers) });
   } catch (error) {
     if (options?.signal?.aborted) throw options.signal.reason;
     throw problem({ code: "unreachable", message: "The server cannot be reached.", cause: error });

@@ -14,10 +14,10 @@ function serve(port) {
   const leave = () => { for (const wire of wires.values()) wire.close(); wires.clear(); };
 
   const commands = {
-    attach({ key, base, sid, after }) {
+    attach({ key, server, sid, after }) {
       const kinds = ["open", "item", "end", "gone", "lost", "unusable"];
       const on = Object.fromEntries(kinds.map((kind) => [kind, say(key, kind)]));
-      wires.set(key, sockets.attach(base, sid, after, on));
+      wires.set(key, sockets.attach(server, sid, after, on));
     },
     close({ key }) { wires.get(key)?.close(); wires.delete(key); },
     drop({ key }) { wires.get(key)?.drop(); },

@@ -10,26 +10,27 @@ import { Backoff, watchdog } from "./timing.js";
 const IDLE = 3_000; // how long a socket is kept that nobody reads over
 const ABANDONED = 3_000;
 
-/** One socket to each server. */
+/** One socket to each server, and for each who asks there. */
 export class Sockets {
   #lines = new Map();
 
-  /** Read session `sid` over the socket to `base`; returns a wire, see bodies.js, that can also `ask(action)`. */
-  attach(base, sid, after, on) {
-    if (!this.#lines.has(base)) this.#lines.set(base, new Line(base, () => this.#lines.delete(base)));
-    return this.#lines.get(base).attach(sid, after, on);
+  /** Read session `sid` over the socket to `server`; returns a wire, see bodies.js, that can also `ask(action)`. */
+  attach(server, sid, after, on) {
+    const { base, token = "" } = server, key = `${base} ${token}`;
+    if (!this.#lines.has(key)) this.#lines.set(key, new Line(server, () => this.#lines.delete(key)));
+    return this.#lines.get(key).attach(sid, after, on);
   }
 }
 
 class Line {
-  #base; #forget; #socket = null; #watch = null; #idle;
+  #server; #forget; #socket = null; #watch = null; #idle;
   #backoff = new Backoff();
   #channels = new Map(); // by session: { readers, joining, attaching, again, notice }
   #asked = new Map();
   #refs = 0;
 
-  constructor(base, forget) {
-    this.#base = base;
+  constructor(server, forget) {
+    this.#server = server;
     this.#forget = forget;
   }
 
@@ -52,7 +53,7 @@ class Line {
   #isOpen() { return this.#socket?.readyState === 1; }
 
   #open() {
-    const socket = this.#socket = new WebSocket(`${this.#base.replace(/^http/, "ws")}v1/ws`);
+    const socket = this.#socket = new WebSocket(`${this.#server.base.replace(/^http/, "ws")}v1/ws`);
     let opened = false;
     this.#watch = watchdog(
       () => this.#lose("silence", ABANDONED),
@@ -62,6 +63,7 @@ class Line {
       opened = true;
       this.#backoff.opened();
       this.#watch.alive();
+      this.#introduce();
       for (const [sid, channel] of this.#channels) this.#sync(sid, channel);
     };
     socket.onmessage = ({ data }) => {
@@ -73,10 +75,17 @@ class Line {
     socket.onclose = ({ code }) => (opened ? this.#lose(`closed ${code}`) : this.#refused());
   }
 
+  // First thing, and not waited for: where it is refused, what comes behind it is refused, too. A server that asks
+  // nobody, or has the page's cookie, wants none.
+  #introduce() {
+    const { token } = this.#server;
+    if (token) this.#ask({ type: "auth", token }).catch(() => {});
+  }
+
   // A page is not told why a socket was refused: is the server there at all?
   async #refused() {
     const socket = this.#socket;
-    const there = await call(`${this.#base}healthz`).then(() => true, () => false);
+    const there = await call(this.#server, "healthz").then(() => true, () => false);
     if (socket === this.#socket) this.#lose("refused", 0, there ? "unusable" : "lost");
   }
 
@@ -130,7 +139,7 @@ class Line {
     this.#channels.delete(sid);
     const wait = this.#backoff.next();
     for (const { on } of channel.readers) {
-      if (ofProtocol(error)) on.gone(error);
+      if (ofProtocol(error)) on.gone({ code: error.code, message: error.message }); // an Error on its way to a page loses its code
       else on.lost(error.code, 0, wait);
     }
     this.#settle();

@@ -12,13 +12,13 @@ const AUTO = ["ws", "sse", "fetch"]; // one socket for all tabs first, then a co
 /** One session's events; see tokenwire.js. */
 export class TokenStream {
   after; text = "";
-  #sid; #base; #transport; #auto; #wire = null; #timer; #backoff = new Backoff(); #waiting = false; #asleep = false;
+  #sid; #server; #transport; #auto; #wire = null; #timer; #backoff = new Backoff(); #waiting = false; #asleep = false;
   #listeners = new Map(); #queue = []; #iterated = false; #wake = () => {}; #closed = false; #failure = null; #unhear;
 
-  constructor(sid, { transport, after, base, signal }) {
+  constructor(sid, { transport, after, server, signal }) {
     if (after !== null && !CURSOR.test(after)) throw new TypeError("a cursor is <epoch>-<seq>");
     this.#sid = sid;
-    this.#base = base;
+    this.#server = server;
     this.after = after;
     this.#choose(transport);
     const stop = () => { this.#failure = signal.reason; this.#queue.length = 0; this.close(); };
@@ -111,7 +111,7 @@ export class TokenStream {
     } catch (error) {
       if (error.code !== "wire_lost") throw error; // else ask again: twice is as good as once
     }
-    return call(`${this.#base}v1/sessions/${encodeURIComponent(this.#sid)}/${action}`, { method: "POST" });
+    return call(this.#server, `v1/sessions/${encodeURIComponent(this.#sid)}/${action}`, { method: "POST" });
   }
 
   #open() {
@@ -122,7 +122,7 @@ export class TokenStream {
     // A wire that was hung up may still have something to say; nobody listens.
     const mine = (act) => (...args) => { if (this.#wire === wire) act(...args); };
     const wire = this.#wire = {};
-    Object.assign(wire, WIRES[transport](this.#base, this.#sid, this.after, {
+    Object.assign(wire, WIRES[transport](this.#server, this.#sid, this.after, {
       open: mine(() => {
         this.#backoff.opened();
         this.#emit("open", { transport, after: this.after });

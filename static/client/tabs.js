@@ -7,10 +7,10 @@ import { Sockets } from "./socket.js";
 
 let sockets = null;
 
-/** Read session `sid` over a WebSocket to `base`, as `Sockets.attach` does. */
-export function socketWire(base, sid, after, on) {
+/** Read session `sid` over a WebSocket to `server`, as `Sockets.attach` does. */
+export function socketWire(server, sid, after, on) {
   sockets ??= sharedSockets() ?? new Sockets();
-  return sockets.attach(base, sid, after, on);
+  return sockets.attach(server, sid, after, on);
 }
 
 /** Tell whether there are WebSockets here at all. */
@@ -36,12 +36,12 @@ class SharedSockets {
     addEventListener("pagehide", () => this.#say({ op: "bye" }));
   }
 
-  attach(base, sid, after, on) {
+  attach(server, sid, after, on) {
     const key = ++this.#keys;
     this.#wires.set(key, on);
     this.#heard = performance.now();
     this.#timer ??= setInterval(() => this.#look(), SILENCE / 3);
-    this.#say({ op: "attach", key, base, sid, after });
+    this.#say({ op: "attach", key, server, sid, after });
     return {
       close: () => { this.#wires.delete(key); this.#say({ op: "close", key }); },
       drop: () => this.#say({ op: "drop", key }),

@@ -87,7 +87,12 @@ export class TokenStream implements AsyncIterable<Event | Notices["reset"]> {
   [Symbol.asyncIterator](): AsyncGenerator<Event | Notices["reset"], void, void>;
 }
 
-export interface At { /** The server's address; needed in Node. */ base?: string | URL }
+export interface At {
+  /** The server's address; needed in Node. */
+  base?: string | URL;
+  /** An API key or a JWT, where the server asks for one. Without a good one, what is asked fails with `unauthorized`. */
+  token?: string;
+}
 
 /** Read a session; `after` is the id of the last event you have, none for the whole log. "auto" is WebSocket, else SSE. */
 export function connect(

@@ -6,7 +6,7 @@
 //   for await (const event of stream) …
 // What each of them does is told in tokenwire.d.ts.
 
-import { baseOf, call } from "./http.js";
+import { call, serverOf } from "./http.js";
 import { TokenStream } from "./stream.js";
 
 export { TokenStream } from "./stream.js";
@@ -14,17 +14,17 @@ export { TokenStream } from "./stream.js";
 const TRIES = 3;
 
 /** Read a session; `after` is the id of the last event you have, none for the whole log. */
-export function connect(session, { transport = "auto", after = null, base, signal } = {}) {
-  return new TokenStream(session.id ?? session, { transport, after, base: baseOf(base), signal });
+export function connect(session, { transport = "auto", after = null, signal, ...at } = {}) {
+  return new TokenStream(session.id ?? session, { transport, after, server: serverOf(at), signal });
 }
 
 /** Start a session; `body` is that of POST /v1/sessions. A lost answer is asked for again, and starts nothing twice. */
-export async function start(body, { base, signal, key = newKey() } = {}) {
+export async function start(body, { signal, key = newKey(), ...at } = {}) {
   const headers = { "Content-Type": "application/json", "Idempotency-Key": key };
   const options = { method: "POST", body: JSON.stringify(body), headers, signal };
   for (let tries = 1; ; tries++) {
     try {
-      return await call(`${baseOf(base)}v1/sessions`, options);
+      return await call(serverOf(at), "v1/sessions", options);
     } catch (error) {
       if (tries === TRIES || !["unreachable", "store_unavailable", "draining"].includes(error.code)) throw error;
       await new Promise((resolve) => { setTimeout(resolve, 300 * tries * (0.5 + Math.random())); });
@@ -33,13 +33,13 @@ export async function start(body, { base, signal, key = newKey() } = {}) {
 }
 
 /** Resolve with a session object. */
-export function session(sid, { base } = {}) {
-  return call(`${baseOf(base)}v1/sessions/${encodeURIComponent(sid)}`);
+export function session(sid, at = {}) {
+  return call(serverOf(at), `v1/sessions/${encodeURIComponent(sid)}`);
 }
 
 /** Resolve with the names of the models that may be asked for. */
-export async function models({ base } = {}) {
-  return (await call(`${baseOf(base)}v1/models`)).data.map(({ id }) => id);
+export async function models(at = {}) {
+  return (await call(serverOf(at), "v1/models")).data.map(({ id }) => id);
 }
 
 // Not randomUUID: pages without TLS have none.

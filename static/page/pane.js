@@ -3,6 +3,7 @@
 import { connect } from "../client/tokenwire.js";
 import { announce, clone, make, put } from "./dom.js";
 import { Meter } from "./meter.js";
+import { key } from "./store.js";
 
 const NAMES = { sse: "SSE", ws: "WebSocket", fetch: "fetch" };
 const LINES = 60;
@@ -15,7 +16,7 @@ export class Pane {
   #at; #name; #stream = null; #meter = new Meter(); #answer = null; #event = null; #wire = "closed"; #on; #dirty = true; #pinned = true; #top = 0;
   state = "idle";
 
-  /** `on.change()` after any change of state, `on.end(final)` when an answer is whole, `on.gone()` if it is not there. */
+  /** `on.change()` after any change of state, `on.end(final)` when an answer is whole or not there, `on.locked()` if it takes a key. */
   constructor(name, transport, on) {
     this.#name = name;
     this.#on = on;
@@ -59,7 +60,7 @@ export class Pane {
     answer.element.classList.add("live", "waiting");
     this.#meter = new Meter(sent);
     this.#wire = "connecting";
-    const mine = this.#stream = connect(sid, { transport: this.transport });
+    const mine = this.#stream = connect(sid, { transport: this.transport, token: key() });
     for (const [type, heard] of Object.entries(this.#heard)) {
       mine.on(type, (item) => {
         if (this.#stream !== mine) return;
@@ -127,6 +128,10 @@ export class Pane {
   }
 
   #ended(final, error) {
+    if (error?.code === "unauthorized") {
+      this.rest("locked");
+      return this.#on.locked();
+    }
     const answer = this.#answer, event = this.#event;
     this.#stream = null;
     this.#wire = "closed";

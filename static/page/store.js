@@ -44,6 +44,9 @@ export function watch(changed) {
   addEventListener("storage", ({ key }) => { if (key?.startsWith(PREFIX)) changed(key.slice(PREFIX.length)); });
 }
 
+/** What the server is shown: an API key or a JWT. It goes with the tab. */
+export const key = () => kept("key") ?? undefined;
+
 /** Small choices: `remember` for this browser, `keep` for this tab. */
 export const remembered = (name) => localStorage.getItem(`tokenwire.${name}`);
 export const remember = (name, value) => localStorage.setItem(`tokenwire.${name}`, value);

@@ -1,6 +1,8 @@
 """A real browser, and its complaints: any, unless a test expects it, fails the test."""
 
 import re
+import subprocess
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,6 +13,10 @@ playwright = pytest.importorskip("playwright.async_api", reason="playwright is n
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+# As Playwright starts it: no page is slowed down for not being looked at.
+FLAGS += ["--disable-background-timer-throttling", "--disable-backgrounding-occluded-windows"]
+FLAGS += ["--disable-renderer-backgrounding", "--disable-back-forward-cache"]
+LISTENING = re.compile("DevTools listening on (ws://.*)")
 SIZE = {"width": 1280, "height": 860}
 BROKEN = re.compile("ERR_|WebSocket connection|503|Failed to load resource")
 
@@ -21,10 +27,28 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="Debian's chromium is not installed"))
 
 
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory):
+    """Where the one browser of all tests is listening; what a test sees of it is its own context."""
+    place = f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"
+    command = [str(CHROMIUM), *FLAGS, place, "--remote-debugging-port=0", "about:blank"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    lines = iter(process.stderr.readline, "")
+    address = next(found[1] for line in lines if (found := LISTENING.search(line)))
+    reading = threading.Thread(target=process.stderr.read)  # else it would wait for us
+    reading.start()
+    yield address
+    process.terminate()
+    process.wait()
+    reading.join()
+    process.stderr.close()
+
+
 @pytest.fixture
-async def browser():
+async def browser(chromium):
     async with playwright.async_playwright() as driver:
-        browser = await driver.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        browser = await driver.chromium.connect_over_cdp(chromium)
         yield browser
         await browser.close()
 
@@ -36,8 +60,11 @@ def expected(request) -> re.Pattern[str]:
 
 
 @pytest.fixture
-async def context(browser, expected) -> AsyncIterator:
-    """A browser without history; its pages' errors, warnings and violations fail the test."""
+async def context(browser, expected, make_node) -> AsyncIterator:
+    """A browser without history; its pages' errors, warnings and violations fail the test.
+
+    It is closed before its nodes are, which would wait for what it has open.
+    """
     context = await browser.new_context(viewport=SIZE)
     complaints: list[str] = []
     context.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))

@@ -34,5 +34,6 @@ async function read(name, { session, ...options }) {
   }
 }
 
-if (plan.start) say("start", "session", await start(plan.start, { base }));
+if (plan.start) say("start", "session", await start(plan.start, { base, token: plan.token }));
 await Promise.all((plan.reads ?? []).map((options, place) => read(place, options)));
+process.exit(); // not when the socket that nobody reads over is closed

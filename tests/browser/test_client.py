@@ -11,6 +11,7 @@ from aiohttp import web
 from server.events import Content, Done, ToolCall
 from tests import clients
 from tests.clients import collect, start, text_of
+from tests.security.people import KEYS, LINES, bearer
 
 READER = Path(__file__).parent / "reader.mjs"
 NODE = shutil.which("node")
@@ -42,6 +43,14 @@ def seqs(lines, name=0):
 @pytest.fixture
 async def node(make_node):
     return await make_node()
+
+
+@pytest.fixture
+async def guarded(make_node, tmp_path):
+    """A node that asks for keys."""
+    path = tmp_path / "keys"
+    path.write_text("\n".join(LINES))
+    return await make_node(keys_file=path)
 
 
 async def session_of(http, node, tokens=40, rate=0, **body):
@@ -126,12 +135,12 @@ async def test_a_cursor_that_the_log_does_not_hold_is_reset_alone(http, node):
 
 @each
 async def test_pause_and_resume_are_answered(http, node, transport):
-    sid = await start(http, node, tokens=60, rate=200)
+    sid = await start(http, node, tokens=400, rate=200)
     lines = await run(node.url("/"), reads=[{"session": sid, "transport": transport}], pause=5)
     ((paused, resumed),) = [line[2:] for line in lines if line[1] == "answer"]
     assert (paused["paused"], resumed["paused"]) == (True, False)
     assert [notice["gate"] for notice in told(lines, "paused")] == [paused["gate"]]
-    assert seqs(lines) == list(range(1, 62))
+    assert seqs(lines) == list(range(1, 402))
 
 
 @each
@@ -156,6 +165,38 @@ async def test_what_is_not_there_fails_and_a_signal_stops(http, node, transport)
     assert lines[-1] == [0, "failed", "not_found"]
     lines = await run(node.url("/"), reads=[{"session": sid, "transport": transport}], stop=3)
     assert (seqs(lines), lines[-1]) == ([1, 2, 3], [0, "failed", "AbortError"])
+
+
+@each
+async def test_a_token_opens_and_steers_what_is_ones_own(http, guarded, transport):
+    http.headers.update(bearer("alice"))
+    sid = await start(http, guarded, tokens=400, rate=200)
+    read = {"session": sid, "transport": transport}
+    base = guarded.url("/")
+    lines = await run(base, reads=[read | {"token": KEYS["alice"]}], pause=5)
+    ((paused, resumed),) = [line[2:] for line in lines if line[1] == "answer"]
+    assert (paused["paused"], resumed["paused"]) == (True, False)
+    assert told(lines, "read") == await collect(clients.sse(http, guarded, sid))
+    whose = (KEYS["alice"], KEYS["bob"], "tw_x", None)
+    lines = await run(base, reads=[read | ({"token": token} if token else {}) for token in whose])
+    assert len(told(lines, "read", 0)) == 401  # each has a socket of their own
+    assert sorted(line for line in lines if line[0] > 0) == [
+        [1, "failed", "not_found"], [2, "failed", "unauthorized"], [3, "failed", "unauthorized"],
+    ]  # fmt: skip
+
+
+async def test_a_start_shows_its_token(guarded):
+    lines = await run(guarded.url("/"), start={"prompt": "x"}, token=KEYS["alice"])
+    assert lines[0][2]["status"] == "running"
+
+
+@each
+async def test_a_token_is_no_harm_where_nobody_asks(http, node, transport):
+    sid, events = await session_of(http, node)
+    lines = await run(
+        node.url("/"), reads=[{"session": sid, "transport": transport, "token": KEYS["alice"]}]
+    )
+    assert told(lines, "read") == events
 
 
 class Wrong:

@@ -1,8 +1,10 @@
 """The page as a person uses it: conversations, Markdown, folds, keyboard, phone, eyes and ears."""
 
 import asyncio
+import gzip
 import re
 
+import aiohttp
 import pytest
 from playwright.async_api import expect
 
@@ -23,6 +25,9 @@ from tests.browser.driver import (
     tokens,
     turns,
 )  # fmt: skip
+from tests.security.people import KEYS, LINES
+
+REFUSED = re.compile("401")
 
 EVIL = """# A *title*
 
@@ -66,6 +71,14 @@ def saying(*events):
 @pytest.fixture
 async def node(make_node):
     return await make_node()
+
+
+@pytest.fixture
+async def guarded(make_node, tmp_path):
+    """A node that asks for keys."""
+    path = tmp_path / "keys"
+    path.write_text("\n".join(LINES))
+    return await make_node(keys_file=path)
 
 
 async def test_a_conversation_goes_on_with_what_was_said(page, make_node):
@@ -287,27 +300,76 @@ async def test_reduced_motion_has_no_animation(browser, node):
 
 
 async def test_the_page_is_light_and_needs_no_other_host(page, node):
-    sizes = {}
-
-    async def weigh(response):
-        if response.url.startswith(node.url("/")) and "/v1/" not in response.url:
-            sizes[response.url] = len(await response.body())
-
-    waiting = []
-    page.context.on("response", lambda response: waiting.append(asyncio.ensure_future(weigh(response))))
-    hosts = set()
-    page.context.on("request", lambda request: hosts.add(request.url.split("/")[2]))
+    urls = {node.url("/client/shared.js"), node.url("/icon.svg")}  # these are not always told of
+    page.context.on("request", lambda request: urls.add(request.url.split("#")[0]))
     await page.goto(node.url("/"))
     await switch(page, "ws")
     await ask(page, tokens=5)
     await state(page, "done")
-    await asyncio.gather(*waiting)
-    assert hosts == {f"127.0.0.1:{node.port}"}
-    assert len(sizes) > 10
+    assert {url.split("/")[2] for url in urls} == {f"127.0.0.1:{node.port}"}
+    files = {url for url in urls if "/v1/" not in url}
+    assert len(files) > 10
+    sizes, packed = {}, {}
+    async with aiohttp.ClientSession(auto_decompress=False) as http:
+        for url in files:
+            for found, accepted in ((sizes, "identity"), (packed, "gzip")):
+                async with http.get(url, headers={"Accept-Encoding": accepted}) as response:
+                    encoding = response.headers.get("Content-Encoding", "identity")
+                    assert (response.status, encoding) == (200, accepted)
+                    found[url] = await response.read()
+    assert {url: gzip.decompress(body) for url, body in packed.items()} == sizes
+    assert sum(map(len, packed.values())) <= 64 * 1024, {url: len(packed[url]) for url in packed}
 
-    for path in (
-        "/client/shared.js",
-        "/icon.svg",
-    ):  # a worker's script and an icon are not always told of
-        sizes[node.url(path)] = len(await (await page.request.get(node.url(path))).body())
-    assert sum(sizes.values()) <= 150 * 1024, sizes
+
+@pytest.mark.parametrize("expected", [REFUSED], indirect=True)
+@pytest.mark.parametrize("transport", ["sse", "ws"])
+async def test_a_key_is_asked_for_and_kept_in_its_tab_only(page, context, guarded, transport):
+    await page.goto(guarded.url("/"))
+    door, wrong = page.locator("#door"), page.locator("#wrong")
+    await expect(page.locator("#key")).to_be_focused()
+    await expect(page.locator("#ask")).to_be_hidden()
+    await picture(page, "door")
+    await show_key(page, "tw_x")
+    await expect(wrong).to_have_text("The server does not take this key.")
+    await show_key(page, KEYS["alice"])
+    await expect(page.locator("#model")).to_have_value("demo")
+    await expect(door).to_be_hidden()
+    await switch(page, transport)
+    await ask(page, tokens=200, rate=60, reasoning=False)
+    await tokens(page, 10)
+    await page.click(".cut")
+    await expect(fact(page, "reconnects")).to_have_text("1")
+    await page.click("#hold")
+    await state(page, "paused")
+    await page.reload()
+    await state(page, "paused")
+    other = await context.new_page()  # it has the conversation, but not the key
+    await other.goto(guarded.url("/"))
+    await state(other, "locked")
+    await show_key(other, KEYS["alice"])
+    await state(other, "paused")
+    await other.click("#hold")
+    for tab in (page, other):
+        await state(tab, "done")
+        assert bare(await kept_text(tab)) == await shown_text(tab)
+        await expect(fact(tab, "tokens")).to_have_text("200")
+        kept = "JSON.stringify(localStorage) + document.cookie + location"
+        assert KEYS["alice"] not in await tab.evaluate(kept)
+
+
+@pytest.mark.parametrize("expected", [REFUSED], indirect=True)
+async def test_what_was_asked_under_a_bad_key_is_asked_again_under_a_good_one(page, guarded):
+    await page.goto(guarded.url("/"))
+    await show_key(page, KEYS["alice"])
+    await expect(page.locator("#model")).to_have_value("demo")
+    await page.evaluate("sessionStorage.setItem('tokenwire.key', 'tw_x')")
+    await ask(page, "why", tokens=20, rate=0)
+    await state(page, "locked")
+    await show_key(page, KEYS["alice"])
+    await state(page, "done")
+    await expect(page.locator(".ask")).to_have_text(["why"])
+
+
+async def show_key(page, key):
+    await page.fill("#key", key)
+    await page.press("#key", "Enter")
