@@ -1,0 +1,18 @@
+import { fetchEventSource } from "@microsoft/fetch-event-source";
+import { run } from "./harness.mjs";
+
+run(async (task) => {
+  const sid = await task.start();
+  const leaving = new AbortController();
+  let end;
+  await fetchEventSource(`${task.url}/v1/sessions/${sid}/events`, {
+    signal: leaving.signal,
+    onmessage({ event, data }) {
+      if (event || data === "[DONE]") return;
+      end = task.hear(JSON.parse(data)) ?? end;
+      if (task.enough()) void task.abort(sid);
+    },
+    onerror: () => 20,
+  });
+  return end;
+});
