@@ -61,8 +61,6 @@ def test_every_link_leads_somewhere(page):
         if path.startswith("http"):
             continue
         there = (page.parent / path) if path else page
-        if path == "../bench/RESULTS.md":
-            continue
         assert there.exists(), path
         if part:
             heads = re.findall(r"^#+ (.*)$", there.read_text(), re.M)
