@@ -139,7 +139,7 @@ async def test_a_frozen_page_goes_on_when_it_wakes_up(page, context, node, trans
 async def test_a_server_that_restarts(page, http, make_node, redis_server, transport):
     producer = await make_node()  # it goes on; the page's own server is another
     front = await serve(redis_server.url)
-    session = await start(http, producer, model="demo", tokens=400, rate=60)
+    session = await start(http, producer, model="demo", tokens=240, rate=60)
     await page.goto(front.url("/"))
     await switch(page, transport)
     await page.evaluate(
