@@ -13,9 +13,10 @@ PAGE = Path(__file__).parents[2] / "docs" / "clients-matrix.md"
 HEAD = """\
 # Other people's clients
 
-Made by `python -m tests.matrix`: packages as they come from their registries, against two nodes behind a proxy that resets the
-connection in mid-stream and then leads to the other node. The text is compared byte for byte; *aborts* is the time from the
-client's own abort until the upstream saw its connection closed; *errors* is what a failed upstream is to the client.
+Made by `python -m tests.matrix`: packages as they come from their registries, against two nodes behind
+a proxy that resets the connection in mid-stream and then leads to the other node. The text is compared
+byte for byte; *aborts* is the time from the client's own abort until the upstream saw its connection
+closed; *errors* is what a failed upstream is to the client.
 
 | client | version | speaks | streams | resumes after a cut | aborts | errors |
 | --- | --- | --- | --- | --- | --- | --- |

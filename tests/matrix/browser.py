@@ -19,6 +19,8 @@ FLAGS += ["--disable-background-networking", "--disable-component-update", "--di
 
 def bundle(script: str) -> str:
     """Return a client's script as one, with what it imports."""
+    if not CHROMIUM.exists():
+        pytest.skip("Debian's chromium is not installed")
     place = packages.npm()
     command = [
         str(place / "node_modules/.bin/esbuild"), f"clients/{script}", "--bundle",
@@ -30,8 +32,6 @@ def bundle(script: str) -> str:
 @asynccontextmanager
 async def _chromium() -> AsyncIterator[Any]:
     playwright = pytest.importorskip("playwright.async_api", reason="playwright is not installed")
-    if not CHROMIUM.exists():
-        pytest.skip("Debian's chromium is not installed")
     async with playwright.async_playwright() as driver:
         browser = await driver.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
         yield browser
