@@ -35,7 +35,7 @@ PYTHON = (
     Client("aiohttp_websocket.py", "aiohttp", _WS),
 )
 NODE = (
-    Client("openai_chat.mjs", "openai", _CHAT, "APIError", lost="APIConnectionError"),
+    Client("openai_chat.mjs", "openai", _CHAT, "APIError", lost="TypeError"),
     Client("openai_responses.mjs", "openai", _RESPONSES, **_BACKGROUND),
     Client("ai_http.mjs", "ai", "AI SDK, DefaultChatTransport", "Error"),
     Client("ai_websocket.mjs", "ai", "AI SDK, WebSocketChatTransport", "Error"),
@@ -48,7 +48,6 @@ NODE = (
 )
 BROWSER = (
     Client("browser_eventsource.mjs", "Chromium", _SSE),
-    Client("browser_websocket.mjs", "Chromium", _WS),
     Client("fetch_event_source.mjs", "@microsoft/fetch-event-source", _SSE),
     Client("use_chat.mjs", "@ai-sdk/react", "AI SDK, useChat", "Error"),
 )

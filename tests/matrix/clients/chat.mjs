@@ -32,7 +32,8 @@ export async function converse(task, transport, halt) {
     if (task.enough()) await halt(chat);
   }, { id: task.name, transport, onFinish: (ended) => { how = ended; } });
   await chat.sendMessage({ text: "hi" });
-  if (how.isDisconnect) await chat.resumeStream();
+  // Node's own word for a lost connection is a TypeError.
+  if (how.isDisconnect || chat.error instanceof TypeError) await chat.resumeStream();
   if (chat.status === "error") throw chat.error;
   return task.asked ? "aborted" : "done";
 }

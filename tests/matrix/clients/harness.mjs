@@ -65,10 +65,13 @@ class Task {
 /** Run every task; a task returns how it ended, or raises its error. */
 export async function run(speak) {
   const tasks = here ? globalThis.MATRIX : JSON.parse(process.argv[2]);
+  // A client may wait on a timer that keeps no program alive.
+  const alive = setInterval(() => {}, 1000);
   await Promise.all(Object.entries(tasks).map(async ([name, told]) => {
     const task = new Task(name, told);
     const end = await speak(task).catch((error) => error.constructor.name);
     if (end) print({ task: name, end });
   }));
+  clearInterval(alive);
   if (!here) process.exit(0);
 }

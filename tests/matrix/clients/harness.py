@@ -21,7 +21,9 @@ class Task:
         self.asked = False
 
     def tell(self, **line: object) -> None:
-        print(json.dumps({"task": self.name, **line}), flush=True)
+        # One write, since tasks may be threads.
+        sys.stdout.write(json.dumps({"task": self.name, **line}) + "\n")
+        sys.stdout.flush()
 
     def say(self, text: str) -> None:
         self.text += text

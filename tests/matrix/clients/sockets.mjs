@@ -1,6 +1,6 @@
 // A session over a WebSocket, whoever's it is.
 
-/** Follow a session to its end; `open(where, wire)` makes a socket, whose `again` says who reopens it. */
+/** Follow a session to its end; `open(where)` makes a socket. One that does not come back by itself is made `again`. */
 export async function follow(task, open, again) {
   const sid = await task.start();
   let after = "";
@@ -15,13 +15,19 @@ export async function follow(task, open, again) {
         end = task.hear(event) ?? end;
         if (task.enough()) socket.send(JSON.stringify({ type: "abort", ref: 1, session: sid }));
       });
-      socket.addEventListener("error", () => {});
+      let over = false;
       socket.addEventListener("close", ({ code }) => {
         if (end) {
           if (!again) socket.close();
           code === 1000 ? resolve(end) : reject(new Error(`closed: ${code}`));
-        } else if (again) connect();
+        } else reopen();
       });
+      // Node's own tells of a reset as an error alone.
+      socket.addEventListener("error", () => reopen());
+      function reopen() {
+        if (!over && again && !end) connect();
+        over = true;
+      }
     };
     connect();
   });
