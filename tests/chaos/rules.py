@@ -289,6 +289,18 @@ def nothing_unlogged(history: History) -> Iterator[Finding]:
                 yield Violation("I8b", session.sid, place) if lost else None
 
 
+def no_needless_reset(history: History) -> Iterator[Finding]:
+    """Nobody is told to begin anew unless Redis has lost something, or the model says so."""
+    for session in history.sessions.values():
+        told = [r for records in session.clients.values() for r in records if r["kind"] == "notice"]
+        if not told or _lost(history, LOSSES, session.started_at - START, told[-1]["at"] + HEALED):
+            continue
+        for record in told:
+            reason = record["facts"].get("reason") if record["type"] == "reset" else "restarted"
+            place = f"{record['client']} was told to begin anew: {reason}"
+            yield None if reason == "restarted" else Violation("I8c", session.sid, place)
+
+
 def _lost(history: History, names: tuple[str, ...], since: float, until: float) -> bool:
     return any(f["name"] in names and since <= f["at"] <= until for f in history.faults)
 
@@ -302,7 +314,13 @@ def _started_twice(history: History, session: Session) -> bool:
     return session.key is not None and _lost(history, TOTAL, at - START, at)
 
 
-RULES |= {"I6b": pause_holds_everywhere, "I8b": nothing_unlogged, "I10": idempotent, "I12": bounded}
+RULES |= {
+    "I6b": pause_holds_everywhere,
+    "I8b": nothing_unlogged,
+    "I8c": no_needless_reset,
+    "I10": idempotent,
+    "I12": bounded,
+}
 
 
 def _difference(whole: str, text: str) -> str:

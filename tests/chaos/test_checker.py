@@ -130,6 +130,11 @@ def another_client_another_text(records):
     pick(records, "event", 2, client="a")["line"] = content(5)
 
 
+def unasked_reset(records):
+    notice = {"type": "reset", "facts": {"reason": "diverged"}}
+    records.append(rec(16.2, "notice", sid="S", client="a", conn="a/1", **notice))
+
+
 def another_epoch(log):
     for entry in log[4:]:
         entry[0] = E + 5
@@ -161,6 +166,7 @@ MUTANTS = {
     "an abort that closed nothing": (change("upstream", seed="x", to={"closed_at": None}), "I7b"),
     "an abort that closed late": (change("upstream", seed="x", to={"closed_at": 14.0}), "I7b"),
     "an epoch that falls": (change("event", 3, client="a", to={"id": f"{E - 1}-4"}), "I8"),
+    "a reset that nothing called for": (unasked_reset, "I8c"),
     "an event that the log has not": (entries("S", another_epoch), "I8b"),
     "a lower fence in the log": (entries("S", lambda log: log[4].__setitem__(0, E - 1)), "I9"),
     "two sessions of one key": (second_session_of_a_key, "I10"),
@@ -190,6 +196,7 @@ def test_a_reset_that_the_client_sees_is_no_violation():
     again = [record | {"sid": "S", "client": "a2"} for record in reading("a2", told[:3], at=10)]
     again = [record for record in again if record["kind"] != "closed"]
     again.append(rec(14, "notice", sid="S", client="a2", conn="a2/1", type="reset", facts={}))
+    again.append(rec(13, "fault", name="cut tails"))
     again += [record | {"sid": "S"} for record in reading("a2", told, at=15, conns=1)]
     assert judge(arrange(records + again)).violations == ()
 
