@@ -70,8 +70,10 @@ async def site(redis_url: str) -> AsyncIterator[Site]:
     """Run an upstream and two nodes."""
     upstream, url = await processes.spawn_upstream()
     flags = {"upstream": f"{url}/v1", "model": "m", "linger": 1}
-    nodes = [await processes.serve(redis_url, **flags) for _ in range(2)]
+    nodes: list[processes.Process] = []
     try:
+        for _ in range(2):
+            nodes.append(await processes.serve(redis_url, **flags))
         yield Site([node.port for node in nodes], url)
     finally:
         for node in nodes:
