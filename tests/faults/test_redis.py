@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import sys
 import time
 from contextlib import suppress
 
@@ -152,7 +153,7 @@ async def test_a_full_redis_is_waited_for_and_then_it_is_a_typed_error(
 
 async def test_a_redis_that_evicts_is_refused_in_one_line(make_redis):
     server = make_redis("--maxmemory-policy", "allkeys-lru")
-    command = ["python", "run.py", "--port=0", f"--redis={server.url}"]
+    command = [sys.executable, "run.py", "--port=0", f"--redis={server.url}"]
     process = await asyncio.create_subprocess_exec(
         *command, cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
