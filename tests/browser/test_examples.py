@@ -28,7 +28,7 @@ async def vanilla(redis_server):
     await runner.cleanup()
 
 
-async def test_a_plain_page_on_a_server_of_ones_own(vanilla, page):
+async def test_a_plain_page_on_a_server_of_ones_own(page, vanilla):
     await page.goto(vanilla)
     answer = page.locator("pre")
     await page.click("text=Send")

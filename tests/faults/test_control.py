@@ -24,7 +24,7 @@ async def test_a_pause_for_ever_holds_so_much_and_no_more(make_process, upstream
     assert 0 < held["seq"] < 5000
     answer = await control(http, node, sid, "abort")
     assert answer["upstream_closed"]
-    await until(lambda: upstream.hung_up("p"), 1)
+    await until(lambda: upstream.hung_up("p"), 5)
 
 
 async def _stands_still(upstream, seed):
