@@ -178,6 +178,7 @@ async def test_an_eventsource_asks_once_more_after_the_end(make_process, http):
     assert answers == [200, 204]
 
 
+@pytest.mark.alone
 async def test_a_storm_of_viewers_that_lost_their_node_is_served_at_once(make_process, http):
     doomed, other = await make_process(), await make_process()
     sids = [await start(http, other, prompt=f"s{n}", rate=20, tokens=50) for n in range(10)]

@@ -17,6 +17,7 @@ from tests.faults.readers import Reader, watched, whole
 from tests.processes import ROOT, demo_text
 
 
+@pytest.mark.alone
 async def test_a_redis_that_keeps_a_file_is_waited_for_and_what_the_disk_lost_is_healed(
     make_redis, make_process, http, tmp_path
 ):
