@@ -70,6 +70,7 @@ class Appender:
         self._unheard = False
         self.full_since: float | None = None
         self._recovery: asyncio.Task[None] | None = None
+        self._stopped = False
         follower.heal = self.check
 
     def open(self) -> None:
@@ -203,7 +204,7 @@ class Appender:
 
     def check(self) -> None:
         """Stop appending until it is plain where the log stands."""
-        if not self._recovery:
+        if not (self._recovery or self._stopped):
             self._recovery = asyncio.create_task(self._recover())
 
     async def _recover(self) -> None:
@@ -240,5 +241,6 @@ class Appender:
 
     def stop(self) -> None:
         """Settle no doubt any more."""
+        self._stopped = True
         if self._recovery:
             self._recovery.cancel()
