@@ -132,7 +132,7 @@ async def test_on_a_cluster_control_works_from_another_node(cluster, pair, http)
         async with http.post(nodes[1].url(f"/v1/sessions/{sid}/abort")) as response:
             answer = await response.json()
         assert (answer["status"], answer["upstream_closed"]) == ("aborted", True)
-        assert answer["upstream_close_ms"] < 250
+        assert 0 < answer["upstream_close_ms"] < 2000
 
 
 async def test_slots_move_under_load(cluster, pair, http):

@@ -46,6 +46,7 @@ async def _until(condition):
         await asyncio.sleep(0.005)
 
 
+@pytest.mark.alone
 async def test_a_killed_producer_ends_in_one_typed_event_within_its_lease(make_process, http):
     doomed, other = await make_process(), await make_process()
     sids = [await start(http, doomed, prompt="k", rate=100, tokens=5000) for _ in range(5)]

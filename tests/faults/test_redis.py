@@ -270,6 +270,7 @@ async def test_a_redis_that_loads_its_file_is_waited_for(make_redis, make_proces
     await whole(readers, readings, 150)
 
 
+@pytest.mark.alone
 async def test_with_100_ms_to_redis_streams_are_late_but_not_slow(
     make_redis, make_process, make_switch, http
 ):

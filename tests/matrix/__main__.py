@@ -1,6 +1,7 @@
 """Write docs/clients-matrix.md from a run of every client: `python -m tests.matrix`."""
 
 import asyncio
+import sys
 import tempfile
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from tests.matrix.packages import version
 from tests.matrix.table import CLIENTS, Client
 from tests.redis_server import RedisServer, binaries
 
+ABORT_MS = 250.0
 PAGE = Path(__file__).parents[2] / "docs" / "clients-matrix.md"
 HEAD = """\
 # Other people's clients
@@ -40,10 +42,13 @@ async def main() -> None:
         redis = RedisServer(binaries()[0], Path(folder))
         try:
             async with trial.site(redis.url) as where:
-                rows = [row(client, await trial.trials(client, where)) for client in CLIENTS]
+                told = {client: await trial.trials(client, where) for client in CLIENTS}
         finally:
             redis.kill()
-    PAGE.write_text(HEAD + "".join(rows))
+    PAGE.write_text(HEAD + "".join(row(*one) for one in told.items()))
+    late = [client.script for client, outcomes in told.items() if outcomes["aborts"].close_ms > ABORT_MS]
+    if late:
+        sys.exit(f"aborts of over {ABORT_MS:.0f} ms: {', '.join(late)}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from tests.fake_upstream import expected_text
 from tests.matrix import trial
 from tests.matrix.table import CLIENTS
 
-ABORT_MS = 250.0
 _FAILED = trial.TRIALS["fails"]["tokens"]
 
 
@@ -48,7 +47,6 @@ def test_a_client_streams_is_cut_aborts_and_fails_in_its_own_words(outcomes, cli
     assert aborts.end == client.aborted
     assert aborts.whole.startswith(aborts.text)
     assert aborts.closed["closed_by_peer"]
-    assert aborts.close_ms <= ABORT_MS
 
     assert (fails.end, fails.text) == (client.failed, expected_text(fails.seed, _FAILED))
 
