@@ -34,6 +34,20 @@ async def start(http: aiohttp.ClientSession, server: Server, **body: Any) -> str
         return session["id"]
 
 
+async def session(http: aiohttp.ClientSession, server: Server, sid: str) -> Item:
+    """Return the session object."""
+    async with http.get(server.url(f"/v1/sessions/{sid}")) as response:
+        assert response.status == 200, await response.text()
+        return await response.json()
+
+
+async def control(http: aiohttp.ClientSession, server: Server, sid: str, action: str) -> Item:
+    """Pause, resume or abort a session over HTTP."""
+    async with http.post(server.url(f"/v1/sessions/{sid}/{action}")) as response:
+        assert response.status == 200, await response.text()
+        return await response.json()
+
+
 async def sse(
     http: aiohttp.ClientSession, server: Server, sid: str, after: str | None = None, query: str = ""
 ) -> AsyncIterator[Item]:

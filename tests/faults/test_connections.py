@@ -11,9 +11,10 @@ from aiohttp import web
 
 from tests.chaos.reading import TRANSPORTS
 from tests.clients import start, text_of
-from tests.faults.looking import memory, until, viewers
+from tests.faults.looking import memory, viewers
 from tests.faults.readers import Reader
 from tests.processes import demo_text
+from tests.waiting import until
 
 pytestmark = pytest.mark.alone
 
