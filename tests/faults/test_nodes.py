@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.clients import collect, seqs, session, sse, start, text_of
+from tests.clients import becomes, collect, seqs, sse, start, text_of
 from tests.fake_upstream import expected_text
 from tests.faults.readers import Reader
 from tests.processes import demo_text
@@ -247,11 +247,11 @@ async def test_a_node_with_a_wrong_clock_that_dies_is_replaced_in_time(
     other = await make_process()
     await _jump(http, doomed, clock, HOUR)
     sid = await start(http, doomed, rate=100, tokens=5000)
-    await until(lambda: _has(http, other, sid, 80))
-    assert (await session(http, other, sid))["status"] == "running"
+    found = await becomes(http, other, sid, lambda it: it["seq"] >= 80)
+    assert found["status"] == "running"
     doomed.signal(signal.SIGKILL)
     # Nobody watches: it is the other node's sweeper that finds it.
-    await until(lambda: _over(http, other, sid))
+    await becomes(http, other, sid, lambda it: it["status"] == "error")
     assert (await collect(sse(http, other, sid)))[-1]["code"] == "producer_lost"
 
 
@@ -272,11 +272,3 @@ async def test_a_node_with_a_wrong_clock_heals_what_redis_loses_early(
     await asyncio.wait_for(reading, HANG)
     assert text_of(reader.events) == await demo_text("e", 150)
     assert seqs(reader.events) == list(range(1, 152))
-
-
-async def _has(http, node, sid, seq):
-    return (await session(http, node, sid))["seq"] >= seq
-
-
-async def _over(http, node, sid):
-    return (await session(http, node, sid))["status"] == "error"
