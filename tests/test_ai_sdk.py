@@ -22,11 +22,6 @@ async def thinking(request):
 
 
 @pytest.fixture
-async def stepped():
-    return sources.Stepped()
-
-
-@pytest.fixture
 async def pair(make_node, stepped):
     upstreams = {"stepped": stepped, "paced": sources.paced, "thinking": thinking}
     return [await make_node(upstreams) for _ in range(2)]

@@ -26,11 +26,6 @@ DONE = encode(Done()) + b"\n"
 
 
 @pytest.fixture
-async def node(make_node):
-    return await make_node()
-
-
-@pytest.fixture
 async def hasty(make_node):
     """A node that does not wait long for who broke off."""
     return await make_node(push_grace=0.3)

@@ -28,11 +28,6 @@ broken = pytest.mark.parametrize("expected", [BROKEN], indirect=True)
 each = pytest.mark.parametrize("transport", ["sse", "ws"])
 
 
-@pytest.fixture
-async def node(make_node):
-    return await make_node()
-
-
 async def test_an_answer_survives_switch_cut_pause_and_reload(page, node):
     await page.goto(node.url("/"))
     await ask(page, tokens=200, rate=60)

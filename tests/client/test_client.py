@@ -16,11 +16,6 @@ TRANSPORTS = ["sse", "ws", "auto"]
 
 
 @pytest.fixture
-async def stepped():
-    return sources.Stepped()
-
-
-@pytest.fixture
 async def node(make_node, stepped):
     return await make_node({"paced": sources.paced, "stepped": stepped})
 
