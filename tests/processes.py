@@ -57,9 +57,13 @@ async def serve(redis_url: str, **flags: object) -> Process:
         f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}")
         for name, value in flags.items()
     ]
+    return await listening("run.py", "--port=0", f"--redis={redis_url}", *options)
+
+
+async def listening(*command: str) -> Process:
+    """Start a program of Python's that is a node; return it once it serves."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "run.py", "--port=0", f"--redis={redis_url}", *options,
-        cwd=ROOT, stdout=asyncio.subprocess.PIPE,
+        sys.executable, *command, cwd=ROOT, stdout=asyncio.subprocess.PIPE,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )  # fmt: skip
     assert process.stdout is not None

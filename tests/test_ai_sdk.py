@@ -8,6 +8,7 @@ import pytest
 
 from server.events import Content, Done, Reasoning, ToolCall
 from tests import sources
+from tests.waiting import HANG
 
 OPENING = ["start", "start-step"]
 CLOSING = ["text-end", "finish-step", "finish"]
@@ -204,7 +205,7 @@ class Chats:
         await self.ws.send_str(orjson.dumps(base | more).decode())
 
     async def next(self):
-        message = await self.ws.receive(10)
+        message = await self.ws.receive(HANG)
         if message.type is not aiohttp.WSMsgType.TEXT:
             raise EOFError(self.ws.close_code)
         frame = orjson.loads(message.data)

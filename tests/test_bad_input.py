@@ -9,6 +9,7 @@ import pytest
 
 from tests import sources
 from tests.clients import Socket, collect, sse, start
+from tests.waiting import HANG
 
 UNKNOWN = "u" * 32
 POST_BODIES = [
@@ -114,7 +115,7 @@ async def test_a_cursor_the_log_does_not_hold_is_a_visible_reset(node, http):
 async def test_a_bad_frame_is_answered_and_the_socket_lives(node, http, frame, code):
     async with http.ws_connect(node.url("/v1/ws")) as ws:
         await ws.send_str(frame)
-        reply = orjson.loads((await ws.receive(5)).data)
+        reply = orjson.loads((await ws.receive(HANG)).data)
         assert (reply["type"], reply["ok"], reply["error"]["code"]) == ("reply", False, code)
         assert (await Socket(ws).ask("start", prompt="x", tokens=1))["ok"]
 
@@ -122,9 +123,9 @@ async def test_a_bad_frame_is_answered_and_the_socket_lives(node, http, frame, c
 async def test_a_binary_frame_is_answered_and_an_oversized_one_closes_1009(node, http):
     async with http.ws_connect(node.url("/v1/ws")) as ws:
         await ws.send_bytes(b"\x00\x01")
-        assert orjson.loads((await ws.receive(5)).data)["error"]["code"] == "bad_json"
+        assert orjson.loads((await ws.receive(HANG)).data)["error"]["code"] == "bad_json"
         await ws.send_str("x" * 70_000)
-        message = await ws.receive(5)
+        message = await ws.receive(HANG)
         assert (message.type, ws.close_code) == (aiohttp.WSMsgType.CLOSE, 1009)
 
 

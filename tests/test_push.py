@@ -13,6 +13,7 @@ from server.events import Content, Done, encode
 from tests import clients, sources
 from tests.clients import collect, seqs, text_of
 from tests.processes import serve
+from tests.waiting import HANG
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 SOON = 10.0
@@ -298,7 +299,7 @@ async def test_with_several_workers_a_new_connection_is_another_try(redis_server
         assert text_of(events) == "a"
     finally:
         node.signal(signal.SIGTERM)
-        await asyncio.wait_for(node.process.wait(), 30)
+        await asyncio.wait_for(node.process.wait(), HANG)
 
 
 async def test_when_the_node_is_killed_the_session_is_lost_within_its_lease(redis_server, http):

@@ -5,7 +5,7 @@ import inspect
 import time
 from collections.abc import Awaitable, Callable
 
-HANG = 30.0
+HANG = 60.0
 """Seconds that nothing here takes, on whatever machine."""
 
 

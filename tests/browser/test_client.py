@@ -12,6 +12,7 @@ from server.events import Content, Done, ToolCall
 from tests import clients
 from tests.clients import collect, start, text_of
 from tests.security.people import KEYS, bearer
+from tests.waiting import HANG
 
 READER = Path(__file__).parent / "reader.mjs"
 NODE = shutil.which("node")
@@ -26,7 +27,7 @@ async def run(base, **plan):
         NODE, "--no-warnings", "--experimental-websocket", str(READER), base, json.dumps(plan),
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(HANG):
         out, err = await process.communicate()
     assert err.decode() == ""
     return [json.loads(line) for line in out.splitlines()]

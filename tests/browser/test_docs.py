@@ -8,6 +8,7 @@ from aiohttp import web
 from playwright.async_api import expect
 
 from tests.docs.blocks import chosen
+from tests.waiting import HANG
 
 
 @pytest.mark.parametrize("expected", [re.compile("^log: ")], indirect=True, ids=["log"])
@@ -19,7 +20,7 @@ async def test_a_script_reads_an_answer_to_its_end(page, make_node, block):
     text = block.text.replace("127.0.0.1:8080", f"127.0.0.1:{node.port}")
     await page.goto(node.url("/"))
     await page.evaluate(f"() => {{ {text} }}")
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(HANG):
         await over.wait()
 
 

@@ -8,17 +8,15 @@ import pytest
 
 from server.ops.loadtest.plan import _parser
 from server.ops.loadtest.tally import MEASURES
-from tests.processes import ROOT, serve
+from tests.processes import ROOT
 
 PAGE = (ROOT / "docs" / "clients.md").read_text()
 PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE, re.S)
 
 
 @pytest.fixture
-async def node(redis_server):
-    node = await serve(redis_server.url, linger=0, drain=0)
-    yield node
-    await node.end()
+async def node(make_process):
+    return await make_process(linger=0, drain=0)
 
 
 async def run(*words):

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from tests.loadtest.mutant import MUTANTS
-from tests.processes import ROOT, Process, serve
+from tests.processes import ROOT, listening
 
 SMALL = ("--sessions=6", "--viewers=2", "--rate=80", "--duration=3", "--processes=2")
 STEERED = ("--pause-every=1.5", "--pause-for=0.3", "--drop-every=1", "--abort-share=0.3")
@@ -36,22 +36,13 @@ async def loadtest(url, folder, *flags):
 
 async def broken(redis_url, name, odds):
     """Start a node that is broken on purpose."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.loadtest.mutant", name, str(odds),
-        "--port=0", f"--redis={redis_url}", "--linger=0", "--drain=0",
-        cwd=ROOT, stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    line = (await process.stdout.readline()).decode()
-    node = Process(int(line.split(" (")[0].rpartition(":")[2]))
-    node.process = process
-    return node
+    words = ("--port=0", f"--redis={redis_url}", "--linger=0", "--drain=0")
+    return await listening("-m", "tests.loadtest.mutant", name, str(odds), *words)
 
 
 @pytest.fixture
-async def node(redis_server):
-    node = await serve(redis_server.url, linger=0, drain=0)
-    yield node
-    await node.end()
+async def node(make_process):
+    return await make_process(linger=0, drain=0)
 
 
 async def test_a_good_server_is_complete(node, tmp_path):

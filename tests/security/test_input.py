@@ -11,6 +11,7 @@ import pytest
 from server.session.ledger import _tag
 from tests import sources
 from tests.clients import Socket, collect, sse, start
+from tests.waiting import HANG
 
 GOOD = "g" * 32
 CUT = GOOD[:-1]
@@ -35,7 +36,7 @@ async def sent(node, request: bytes) -> bytes:
     """Send bytes as they are; return the whole answer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", node.port)
     writer.write(request)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG):
         answer = await reader.read()
     writer.close()
     return answer
@@ -145,7 +146,7 @@ async def test_a_bomb_of_zeros_is_refused_before_it_is_unpacked(node, http):
 async def test_a_body_that_says_it_is_huge_is_refused_before_it_comes(node):
     reader, writer = await asyncio.open_connection("127.0.0.1", node.port)
     writer.write(request("POST", "/v1/sessions", f"Content-Length: {1 << 40}", body="x" * 2_000_000))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG):
         assert b" 413 " in await reader.readline()
     writer.close()
 
@@ -156,7 +157,7 @@ async def test_a_frame_that_says_it_is_huge_ends_the_socket_before_it_comes(node
     handshake = ("Upgrade: websocket", "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {'A' * 22}==")
     head = request("GET", "/v1/ws", *handshake).replace(b"Connection: close", b"Connection: Upgrade")
     writer.write(head)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG):
         assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
         writer.write(b"\x81\xff" + struct.pack("!Q", size) + b"mask" + b"x" * 1000)
         answer = await reader.read()
