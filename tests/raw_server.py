@@ -44,6 +44,25 @@ def chunks(body: bytes, size: int = 0) -> Iterable[bytes]:
     yield chunk(b"")
 
 
+class Caller:
+    """A connection as a server sees it that a test speaks for."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def send(self, *pieces: bytes) -> None:
+        """Send each piece, and give the client a turn to read it before the next."""
+        for piece in pieces:
+            self._writer.write(piece)
+            await self._writer.drain()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
 def refusal(asked: Asked, body: bytes) -> list[Step]:
     """Return a whole answer with the `status` and the `retry_after`, if any, that were asked for."""
     lines = [b"Content-Length: %d" % len(body)]

@@ -1,6 +1,7 @@
 """The AI SDK's routes on real nodes: send, resume, stop, and the socket."""
 
 import asyncio
+from contextlib import asynccontextmanager
 
 import aiohttp
 import orjson
@@ -236,6 +237,17 @@ async def chats(pair, http):
         yield [Chats(one), Chats(other)]
 
 
+@asynccontextmanager
+async def answering(http, node, stepped):
+    """A socket of its own, over which an answer has begun."""
+    async with http.ws_connect(node.url("/api/chat/ws")) as ws:
+        socket = Chats(ws)
+        await socket.say("send", "r1")
+        stepped.step("a")
+        await socket.until_delta("r1", "a")
+        yield socket
+
+
 async def test_many_chats_share_a_socket(chats):
     for n in range(5):
         await chats[0].say("send", f"r{n}", f"c{n}", body={"model": "paced", "tokens": 50, "rate": 500})
@@ -303,11 +315,8 @@ async def test_an_abort_ends_the_generation_of_its_request_alone(chats, stepped)
 
 
 async def test_a_socket_that_closes_ends_no_generation(pair, http, stepped):
-    async with http.ws_connect(pair[0].url("/api/chat/ws")) as ws:
-        socket = Chats(ws)
-        await socket.say("send", "r1")
-        stepped.step("a")
-        await socket.until_delta("r1", "a")
+    async with answering(http, pair[0], stepped):
+        pass
     stepped.step("b")
     async with http.get(pair[1].url("/api/chat/c/stream")) as response:
         reader = await Reader(response).until('"delta":"b"')
@@ -363,11 +372,7 @@ async def test_a_long_history_fits_into_a_frame(chats):
 
 
 async def test_draining_tells_a_socket_to_come_back(pair, http, stepped):
-    async with http.ws_connect(pair[0].url("/api/chat/ws")) as ws:
-        socket = Chats(ws)
-        await socket.say("send", "r1")
-        stepped.step("a")
-        await socket.until_delta("r1", "a")
+    async with answering(http, pair[0], stepped) as socket:
         draining = asyncio.create_task(pair[0].node.drain(5.0))
         with pytest.raises(EOFError, match="1012"):
             while True:
