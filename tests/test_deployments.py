@@ -25,23 +25,21 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("groups")
 
 
-@pytest.fixture
-def cluster(folder):
-    with RedisCluster(folder) as group:
-        yield group
+def group_of(kind, **how):
+    """Return the fixture of a group of servers."""
+
+    @pytest.fixture
+    def group(folder):
+        with kind(folder, **how) as group:
+            yield group
+
+    return group
 
 
-@pytest.fixture
-def lone_cluster(folder):
-    """Masters without replicas."""
-    with RedisCluster(folder, replicas=0) as group:
-        yield group
-
-
-@pytest.fixture
-def sentinels(folder):
-    with Sentinels(folder) as group:
-        yield group
+cluster = group_of(RedisCluster)
+lone_cluster = group_of(RedisCluster, replicas=0)
+"""Masters without replicas."""
+sentinels = group_of(Sentinels)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A node that loses or repeats tokens: `python -m tests.loadtest.mutant NAME ODDS [flags of the server]`."""
+"""A node that loses or repeats tokens: `python -m tests.loadtest.mutant NAME ODDS [flags]`."""
 
 import itertools
 import sys

@@ -3,9 +3,12 @@
 import asyncio
 from contextlib import aclosing
 
+import pytest
+
 from server.errors import UpstreamFailed
 from server.events import Content
 from server.upstream import Request
+from tests.raw_server import raw_server
 
 KEY = "sk-very-secret"
 STALL, FIRST_TOKEN = 0.5, 2.0
@@ -17,6 +20,28 @@ NOWHERE = ("http://127.0.0.1:1", "http://no-such-host.invalid")
 
 def request(prompt="hi", **parameters):
     return Request("m", [{"role": "user", "content": prompt}], parameters)
+
+
+def client_of(kind, first_token=FIRST_TOKEN):
+    """Return the fixture of a client."""
+
+    @pytest.fixture
+    async def client():
+        async with aclosing(kind(stall=STALL, first_token=first_token)) as client:
+            yield client
+
+    return client
+
+
+def server_of(script):
+    """Return the fixture of a server that answers so."""
+
+    @pytest.fixture
+    async def server():
+        async with raw_server(script) as server:
+            yield server
+
+    return server
 
 
 class Tray:

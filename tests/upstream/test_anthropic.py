@@ -1,7 +1,6 @@
 """Rows U1-U13 for Anthropic's Messages, over real sockets."""
 
 import gzip
-from contextlib import aclosing
 
 import orjson
 import pytest
@@ -19,9 +18,9 @@ from server.events import Content, Done
 from server.upstream.anthropic import VERSION, Anthropic
 from server.upstream.caller import Server
 from server.upstream.sse_parser import MAX_EVENT
-from tests.raw_server import CHUNKED, CLOSE, HANG, RESET, chunk, chunks, head, raw_server, refusal
+from tests.raw_server import CHUNKED, CLOSE, HANG, RESET, chunk, chunks, head, refusal
 from tests.upstream import messages
-from tests.upstream.runs import FIRST_TOKEN, KEY, LATE, NOWHERE, STALL, leave, outcome
+from tests.upstream.runs import KEY, LATE, NOWHERE, client_of, leave, outcome, server_of
 from tests.waiting import until
 
 SSE = head("text/event-stream; charset=utf-8", CHUNKED)
@@ -81,16 +80,8 @@ def _script(server, asked):
     return SCRIPTS[asked.body.get("script", "whole")](asked)
 
 
-@pytest.fixture
-async def fake():
-    async with raw_server(_script) as server:
-        yield server
-
-
-@pytest.fixture
-async def client():
-    async with aclosing(Anthropic(stall=STALL, first_token=FIRST_TOKEN)) as client:
-        yield client
+client = client_of(Anthropic)
+fake = server_of(_script)
 
 
 async def drain(client, server, **parameters):

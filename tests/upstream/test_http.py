@@ -2,7 +2,6 @@
 
 import asyncio
 import gzip
-from contextlib import aclosing
 
 import orjson
 import pytest
@@ -20,18 +19,8 @@ from server.events import Bytes, Content, Done, merge
 from server.upstream.caller import Server
 from server.upstream.http import Http
 from server.upstream.sse_parser import MAX_EVENT
-from tests.raw_server import CHUNKED, CLOSE, HANG, RESET, chunk, chunks, head, raw_server, refusal
-from tests.upstream.runs import (
-    FIRST_TOKEN,
-    KEY,
-    LATE,
-    NOWHERE,
-    STALL,
-    Tray,
-    leave,
-    outcome,
-    request,
-)
+from tests.raw_server import CHUNKED, CLOSE, HANG, RESET, chunk, chunks, head, refusal
+from tests.upstream.runs import KEY, LATE, NOWHERE, Tray, client_of, leave, outcome, request, server_of
 from tests.waiting import until
 
 WORDS = [f"{place} 🙂\n\r\n“” " for place in range(20)]
@@ -110,16 +99,8 @@ def _script(server, asked):
     return SCRIPTS[body.get("script", "whole")](asked)
 
 
-@pytest.fixture
-async def fake():
-    async with raw_server(_script) as server:
-        yield server
-
-
-@pytest.fixture
-async def client():
-    async with aclosing(Http(stall=STALL, first_token=FIRST_TOKEN)) as client:
-        yield client
+client = client_of(Http)
+fake = server_of(_script)
 
 
 async def drain(client, server, kind=SSE, **parameters):
