@@ -219,7 +219,7 @@ async def test_a_row_that_may_still_be_put_back_is_not_empty(
     client = redis_server.client()
     row = client.zrange(row_key("c"), 0, -1, withscores=True)
     client.delete(row_key("c"))
-    monkeypatch.setattr(Rows, "back_for", lambda rows, name: HEALING - HANG)
+    monkeypatch.setattr(Rows, "back_for", lambda rows, name: HEALING - 1.0)
     second = asyncio.create_task(prompt(http, pair[1]))
     await asyncio.sleep(0.1)
     client.zadd(row_key("c"), dict(row))
