@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -51,19 +52,15 @@ class Process(Server):
         return await self.process.wait()
 
 
-async def serve(redis_url: str, **flags: object) -> Process:
-    """Start a node on a free port and return it once it serves."""
+async def serve(redis_url: str, *, program: Sequence[str] = ("run.py",), **flags: object) -> Process:
+    """Start a node on a free port and return it once it serves; `program` is what Python runs."""
     options = [
         f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}")
         for name, value in flags.items()
     ]
-    return await listening("run.py", "--port=0", f"--redis={redis_url}", *options)
-
-
-async def listening(*command: str) -> Process:
-    """Start a program of Python's that is a node; return it once it serves."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, *command, cwd=ROOT, stdout=asyncio.subprocess.PIPE,
+        sys.executable, *program, "--port=0", f"--redis={redis_url}", *options,
+        cwd=ROOT, stdout=asyncio.subprocess.PIPE,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )  # fmt: skip
     assert process.stdout is not None

@@ -12,7 +12,8 @@ import psutil
 import pytest
 
 from tests.loadtest.mutant import MUTANTS
-from tests.processes import ROOT, listening
+from tests.processes import ROOT, serve
+from tests.waiting import HANG
 
 SMALL = ("--sessions=6", "--viewers=2", "--rate=80", "--duration=3", "--processes=2")
 STEERED = ("--pause-every=1.5", "--pause-for=0.3", "--drop-every=1", "--abort-share=0.3")
@@ -36,8 +37,8 @@ async def loadtest(url, folder, *flags):
 
 async def broken(redis_url, name, odds):
     """Start a node that is broken on purpose."""
-    words = ("--port=0", f"--redis={redis_url}", "--linger=0", "--drain=0")
-    return await listening("-m", "tests.loadtest.mutant", name, str(odds), *words)
+    program = ("-m", "tests.loadtest.mutant", name, str(odds))
+    return await serve(redis_url, program=program, linger=0, drain=0)
 
 
 @pytest.fixture
@@ -138,7 +139,7 @@ async def test_it_stops_when_told_and_leaves_nobody_behind(node, http, tmp_path)
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["findings"].keys() == {"unfinished"}, out.decode()
     assert report["findings"]["unfinished"]["count"] == 12
-    assert psutil.wait_procs(children, timeout=5)[1] == []
+    assert psutil.wait_procs(children, timeout=HANG)[1] == []
 
 
 async def test_a_process_of_clients_that_dies_is_not_overlooked(node, tmp_path):

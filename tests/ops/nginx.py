@@ -3,10 +3,10 @@
 import shutil
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 from tests.processes import free_port
-from tests.waiting import eventually
 
 BINARY = shutil.which("nginx", path="/usr/sbin:/usr/bin") or shutil.which("nginx")
 CONFIG = Path(__file__).parents[2] / "deploy" / "nginx" / "tokenwire.conf"
@@ -47,10 +47,13 @@ class Nginx:
         log = folder / "error.log"
         command = [BINARY, "-p", str(folder), "-e", str(log), "-c", str(folder / "main.conf")]
         self.process = subprocess.Popen(command)
-        eventually(lambda: self._listens(log))
+        deadline = time.monotonic() + 10
+        while not self._listens():
+            assert self.process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
-    def _listens(self, log: Path) -> bool:
-        assert self.process.poll() is None, log.read_text()
+    def _listens(self) -> bool:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
