@@ -346,11 +346,10 @@ async def test_a_stream_that_breaks_is_an_exception_never_less_text(one_process,
     assert (broken, caught.value.code) == ((True, None) if way == "kill" else (False, "aborted"))
 
 
-async def test_the_example_runs_as_it_stands(make_process):
-    node = await make_process()
+async def test_the_example_runs_as_it_stands(quick):
     example = await asyncio.create_subprocess_exec(
         sys.executable, "examples/openai_python.py", cwd=processes.ROOT, stdout=asyncio.subprocess.PIPE,
-        env={**os.environ, "TOKENWIRE_URL": node.url("")},
+        env={**os.environ, "TOKENWIRE_URL": quick.url("")},
     )  # fmt: skip
     output, _ = await example.communicate()
     lines = output.decode().split("\n")

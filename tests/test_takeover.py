@@ -97,7 +97,7 @@ def epochs(events: list[Item]) -> list[int]:
 async def orphaned(make_process, http, reach: int, **body) -> Watch:
     """Kill the node of an answer once so many events were read on another, where the rest is read."""
     doomed, other = await make_process(), await make_process()
-    watch = Watch(clients.sse(http, other, await start(http, doomed, prompt="k", rate=100, **body)))
+    watch = Watch(clients.sse(http, other, await start(http, doomed, prompt="k", rate=200, **body)))
     await watch.reach(reach)
     doomed.signal(signal.SIGKILL)
     await asyncio.wait_for(watch.done, HANG)
@@ -107,7 +107,7 @@ async def orphaned(make_process, http, reach: int, **body) -> Watch:
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGSTOP])
 async def test_an_answer_goes_on_behind_what_there_was(make_process, http, kill):
     doomed, other = await make_process(), await make_process()
-    sid = await start(http, doomed, model="whole", prompt="k", rate=100, tokens=300)
+    sid = await start(http, doomed, model="whole", prompt="k", rate=200, tokens=300)
     watches = [Watch(way(http, other, sid)) for way in (clients.sse, clients.ws)]
     await watches[0].reach(50)
     doomed.signal(kill)
@@ -130,7 +130,7 @@ async def test_an_upstream_is_asked_to_go_on(make_process, http, upstream):
 
 async def test_without_anybody_watching_it_goes_on_too(make_process, http):
     doomed, other = await make_process(), await make_process()
-    sid = await start(http, doomed, model="whole", prompt="k", rate=50, tokens=200)
+    sid = await start(http, doomed, model="whole", prompt="k", rate=100, tokens=200)
     first = await collect(clients.sse(http, doomed, sid), 20)
     doomed.signal(signal.SIGKILL)
     await becomes(http, other, sid, lambda it: it["status"] != "running")

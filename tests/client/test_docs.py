@@ -30,8 +30,8 @@ async def run(*words):
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=["async", "sync"])
-async def test_the_pages_programs_run(node, program):
-    said = await run("-c", program.replace("http://127.0.0.1:8080", node.url("")))
+async def test_the_pages_programs_run(quick, program):
+    said = await run("-c", program.replace("http://127.0.0.1:8080", quick.url("")))
     assert said.startswith("You asked about **Tell me about streams**.")
 
 

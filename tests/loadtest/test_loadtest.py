@@ -73,8 +73,8 @@ def many_files():
 
 
 async def test_a_thousand_viewers_get_everything(many_files, node, tmp_path):
-    crowd = ("--sessions=500", "--viewers=2", "--rate=4", "--duration=6", "--pause-every=5")
-    _, out, _ = await loadtest(node.url(""), tmp_path, *crowd, "--drop-every=5")
+    crowd = ("--sessions=500", "--viewers=2", "--rate=4", "--duration=4", "--pause-every=3")
+    _, out, _ = await loadtest(node.url(""), tmp_path, *crowd, "--drop-every=3")
     assert out.splitlines()[-1].startswith("complete: 1,000 viewers of 500 sessions"), out
 
 

@@ -45,10 +45,10 @@ async def test_the_example_for_curl(node):
     assert '"status":"done"' in told.splitlines()[-1]
 
 
-async def test_the_example_for_openai_in_node(node):
+async def test_the_example_for_openai_in_node(quick):
     script = packages.npm() / "clients" / "openai_node.mjs"
     script.write_text((EXAMPLES / "openai_node.mjs").read_text())
-    told = await output(str(packages.node()), str(script), node.url(""))
+    told = await output(str(packages.node()), str(script), quick.url(""))
     text = await processes.demo_text("Tell me about streams", 150)
     chat, cut, response = told.partition(" … ")
     assert cut
