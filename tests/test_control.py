@@ -116,7 +116,7 @@ async def test_abort_closes_log_and_upstream_and_says_so(pair, http, stepped, wh
     assert stepped.closed.is_set()
     assert (answer["status"], answer["upstream_closed"]) == ("aborted", True)
     assert answer["node"] == pair[0].node.name
-    assert answer["upstream_close_ms"] > 0
+    assert answer["upstream_close_ms"] >= 0
     events = await collect(reader)
     assert [e["type"] for e in events] == ["content", "aborted"]
     assert events[-1]["id"] == answer["id"]

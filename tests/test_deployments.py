@@ -118,7 +118,7 @@ async def test_on_a_cluster_control_works_from_another_node(cluster, pair, http)
         assert (await control(http, nodes[1], sid, "pause"))["paused"] is True
         answer = await control(http, nodes[1], sid, "abort")
         assert (answer["status"], answer["upstream_closed"]) == ("aborted", True)
-        assert answer["upstream_close_ms"] > 0
+        assert answer["upstream_close_ms"] >= 0
 
 
 async def test_slots_move_under_load(cluster, pair, http):
