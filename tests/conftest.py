@@ -87,7 +87,7 @@ async def make_node(redis_server: RedisServer) -> AsyncIterator[MakeNode]:
     here = asyncio.current_task()
     left = {task for task in asyncio.all_tasks() - before if task is not here}
     # Those that were told to end get a moment for it.
-    assert not left or not (await asyncio.wait(left, timeout=2))[1]
+    assert not left or not (await asyncio.wait(left, timeout=10))[1]
 
 
 @pytest.fixture
