@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from contextlib import suppress
 from typing import IO
 
 import psutil
@@ -43,8 +44,12 @@ class Supervised:
 
     def children(self, valkey: bool = False) -> set[psutil.Process]:
         """Return the workers, or the Valkey."""
-        living = [child for child in self.process.children() if alive(child)]
-        return {child for child in living if (child.name() == "valkey-server") == valkey}
+        found = set()
+        for child in self.process.children():
+            with suppress(psutil.NoSuchProcess):  # it may end between two questions
+                if alive(child) and (child.name() == "valkey-server") == valkey:
+                    found.add(child)
+        return found
 
     def get(self, path: str = "/", base: str | None = None) -> str:
         with urllib.request.urlopen(f"{base or self.url}{path}", timeout=HANG) as answer:
