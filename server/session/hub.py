@@ -8,6 +8,7 @@ tails that nobody uses.
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from math import inf
 from typing import Any
 
 from server.errors import Gone, NotFound, StoreUnavailable
@@ -142,10 +143,13 @@ class Hub:
         self._hang_up((log_channel(sid),))
         return self.followers[sid]
 
-    def look(self, sid: str) -> None:
-        """Have a session's tail read on."""
-        if follower := self.followers.get(sid):
-            follower.ring()
+    def look(self, sid: str) -> float:
+        """Have a session's tail read on; return when it was last asked for and came."""
+        follower = self.followers.get(sid)
+        if follower is None:
+            return inf
+        follower.ring()
+        return follower.seen
 
     def model(self, sid: str) -> str:
         """Return the model of a session whose tail is open."""

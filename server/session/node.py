@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from server.callers import CALLER, Right
-from server.errors import Conflict, Draining, Gone
+from server.errors import Conflict, Draining, Gone, StoreUnavailable
 from server.events import Cursor
 from server.session import snapshot
 from server.session.admission import Admission
@@ -152,13 +152,15 @@ class Node:
         self._admission.read(tail)
         if after is None:
             return Seat(tail, Cursor(tail.log.epoch, 0))
-        deadline = asyncio.get_running_loop().time() + CATCH_UP
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + CATCH_UP
         while not tail.log.holds(after):
-            ahead = after.seq > tail.log.head
-            if not ahead or asyncio.get_running_loop().time() >= deadline:
+            ahead = after.seq > tail.log.head or after.epoch > tail.log.epoch
+            if not ahead or self._hub.look(sid) >= deadline:
                 return Seat(tail, Cursor(tail.log.epoch, 0), "ahead" if ahead else "diverged")
+            if loop.time() > deadline + self._rules.grace:
+                raise StoreUnavailable()  # a node that cannot ask does not know what the log holds
             await asyncio.sleep(0.02)
-            self._hub.look(sid)
         return Seat(tail, after)
 
     def join(self, seat: Seat, dialect: Dialect, sink: Sink, **facts: Any) -> Viewer:
