@@ -14,11 +14,11 @@ from server.callers import CALLER
 from server.errors import Busy, Gone, NotFound
 from server.session.answers import Flag, Read
 from server.session.follower import HEALING
-from server.session.producers import Tasks
 from server.session.rows import NOBODY, WHOEVER, Rows, scoped
 from server.session.state import OnBusy, Options
 from server.session.steering import Steering
 from server.session.store import Store
+from server.session.tasks import Tasks
 
 RESERVED = 10.0
 _LOOK = 0.02

@@ -19,13 +19,14 @@ from server.session.hub import Hub
 from server.session.intake import Intake
 from server.session.jobs import Carrier
 from server.session.ledger import Ledger
-from server.session.producers import Producers, Rules, Tasks
+from server.session.producers import Producers, Rules
 from server.session.rows import Rows
 from server.session.seat import Seat
 from server.session.state import Action, Options, Spec
 from server.session.steering import Steering
 from server.session.store import Identity, Store
 from server.session.sweeper import sweep_for_ever
+from server.session.tasks import Tasks
 from server.session.viewer import Dialect, Sink, Viewer
 from server.upstream import Head, Models, Request
 
