@@ -6,7 +6,6 @@ When the log grows the tail sweeps its viewers once; the bytes are made once for
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 
-from server.events import Cursor
 from server.session.answers import Shut, Turn
 from server.session.log import Absorbed, Entry, Log
 from server.session.viewer import Dialect, Encoding, Ending, Sink, Viewer
@@ -161,7 +160,7 @@ class Tail:
         old, self.log = self.log, log
         self._encodings_anew()
         for viewer in list(self.viewers):
-            if not log.holds(Cursor(old.epoch_at(viewer.position), viewer.position)):
+            if not log.holds(old.at(viewer.position)):
                 viewer.reset(reason, log.epoch)
         self.sweep()
 

@@ -5,7 +5,6 @@ A client sends `send`, `resume` and `abort`, each with a `requestId` under which
 socket that closes does not.
 """
 
-import asyncio
 from functools import partial
 from typing import Any
 
@@ -13,16 +12,13 @@ import orjson
 from aiohttp import web
 
 from server.errors import BadJson, InvalidRequest, TokenwireError, UnknownType
-from server.events import Cursor
-from server.session.node import CATCH_UP
 from server.session.seat import Seat
 from server.session.state import Action
 from server.session.viewer import Ending
-from server.transport import bodies
+from server.transport import bodies, parts
 from server.transport.ai_sdk import begin, dialect_of, last, live
 from server.transport.api import routes
 from server.transport.dialogue import CLOSE, Dialogue
-from server.transport.parts import folded
 from server.transport.sink import RawSink
 from server.wire.native import text_frame
 
@@ -107,21 +103,11 @@ class ChatSocket(Dialogue):
 
     async def _read_on(self, request_id: str, seat: Seat, held: int) -> None:
         """Send an answer from its chunk `held` on."""
-        dialect, loop = dialect_of(self._node, seat, numbered=True), asyncio.get_running_loop()
-        tail, until = seat.tail, loop.time() + CATCH_UP
-        while True:
-            encoding = await folded(tail, dialect)
-            if (place := encoding.place(tail.log, tail.limit, held)) is not None:
-                break
-            if loop.time() >= until:
-                raise InvalidRequest("The answer has not come to that chunk.")
-            await asyncio.sleep(0.02)
-        seq, rest = place
+        dialect = dialect_of(self._node, seat, numbered=True)
+        seat, rest = await parts.placed(seat.tail, dialect, held)
         sink = Lines(self._sink, request_id)
         sink.write(rest)
-        log_ = tail.log
-        cursor = Cursor(log_.epoch_at(seq) if seq else log_.epoch, seq)
-        self._follow(request_id, Seat(tail, cursor), dialect, sink, partial(self._ended, request_id))
+        self._follow(request_id, seat, dialect, sink, partial(self._ended, request_id))
 
     def _ended(self, request_id: str, ending: Ending) -> None:
         if ending is Ending.FINAL:

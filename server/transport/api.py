@@ -7,6 +7,7 @@ import orjson
 from aiohttp import web
 
 from server.errors import BadCursor, InvalidRequest, NotFound
+from server.session.node import Node
 from server.session.state import Action
 from server.trail import SESSION
 from server.transport import bodies, sse
@@ -44,10 +45,20 @@ def location(request: web.Request, sid: str) -> str:
     return f"{request.path.partition('/v1/')[0]}/v1/sessions/{sid}"
 
 
+async def started(
+    node: Node, start: Start, key: str | None, scope: str = "", echo: dict[str, Any] | None = None
+) -> tuple[str, bool]:
+    """Start a session, or find the one of this idempotency key; return its id, and whether it is new.
+
+    Raise as `Node.start` does; `scope` is of `bodies.sid_of`.
+    """
+    sid = bodies.new_sid() if key is None else bodies.sid_of(key, node.secret, scope)
+    new = await node.start(sid, start.request, start.options, start.digest, fresh=key is None, echo=echo)
+    return sid, new
+
+
 async def _start(request: web.Request, start: Start) -> tuple[str, bool]:
-    node, key = request.app[CONTEXT].node, request.headers.get("Idempotency-Key")
-    sid = bodies.new_sid() if key is None else bodies.sid_of(key, node.secret)
-    return sid, await node.start(sid, start.request, start.options, start.digest, fresh=key is None)
+    return await started(request.app[CONTEXT].node, start, request.headers.get("Idempotency-Key"))
 
 
 async def _start_and_stream(request: web.Request, start: Start, form: Form) -> web.StreamResponse:
@@ -76,8 +87,6 @@ async def one_shot(request: web.Request) -> web.StreamResponse:
     context = request.app[CONTEXT]
     if (back := bodies.qualified_cursor(request)) is not None:
         seat = await context.node.seat(*back)
-        if seat.at_end:
-            return web.Response(status=204)
         return await sse.deliver(request, seat, sse.ONE_SHOT, {"X-Session-Id": back[0]})
     query = {k: v for k, v in request.query.items() if k in ("prompt", "model")}
     start = bodies.start_of(query, context.node.models.default)
@@ -117,8 +126,6 @@ async def attach(request: web.Request) -> web.StreamResponse:
     if form.bare and after is not None:
         raise BadCursor("A plain text body has no event ids, so it cannot be resumed.")
     seat = await request.app[CONTEXT].node.seat(sid_from(request), after)
-    if seat.at_end:
-        return web.Response(status=204)
     return await sse.deliver(request, seat, form)
 
 

@@ -55,8 +55,6 @@ async def attach(request: web.Request) -> web.StreamResponse:
     """Stream the newest session from the client's cursor on."""
     form = sse.form_of(request) or sse.SSE
     seat = await _seat(request, form)
-    if seat.at_end:
-        return web.Response(status=204)
     headers = {"X-Session-Id": seat.tail.sid}
     return await sse.deliver(request, seat, sse.ONE_SHOT if form is sse.SSE else form, headers)
 

@@ -1,6 +1,5 @@
 """OpenAI's chat completions and models, for their clients as they are."""
 
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import wraps
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from server.errors import Gone, InvalidRequest, TokenwireError, UnknownModel
+from server.errors import InvalidRequest, TokenwireError, UnknownModel
 from server.events import decode, decode_final
 from server.session.log import Log
 from server.session.seat import Seat
@@ -17,11 +16,11 @@ from server.transport import api, bodies, parts
 from server.transport.api import answer, routes
 from server.transport.bodies import Start
 from server.transport.context import CONTEXT
+from server.transport.guard import Handler
 from server.transport.parts import Answer
 from server.wire.openai_chat import Chat
 from server.wire.openai_errors import Failure, Refused, of_error, of_final, refuse
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 TRIES = 8
 """Runs under one idempotency key at most, each after one that was in vain."""
 
@@ -53,10 +52,9 @@ async def begin(
     A run that failed in a way that may pass, or that everybody left, is no answer: the next call with
     its key tries again.
     """
-    node, key = request.app[CONTEXT].node, request.headers.get("Idempotency-Key")
+    node, key = request.app[CONTEXT].node, request.headers.get("Idempotency-Key") or None
     for attempt in range(TRIES):
-        sid = bodies.sid_of(key, node.secret, f"{scope} {attempt}") if key else bodies.new_sid()
-        new = await node.start(sid, start.request, start.options, start.digest, fresh=not key, echo=echo)
+        sid, new = await api.started(node, start, key, f"{scope} {attempt}", echo)
         seat = await node.seat(sid, None)
         if new or not _in_vain(seat.tail.log):
             break
@@ -130,16 +128,14 @@ def _dialect(request: web.Request, seat: Seat) -> Chat:
     return Chat(seat.tail.sid, spec.model, spec.created // 1000, include_usage)
 
 
+def _reply(request: web.Request, seat: Seat) -> Answer:
+    return Answer(_dialect(request, seat), ids(seat))
+
+
 @in_openais_words
 async def _go_on(request: web.Request) -> web.StreamResponse:
     """Stream any session as a chat completion, from the client's cursor on."""
-    after, sid = bodies.cursor_from(request), api.sid_from(request)
-    seat = await request.app[CONTEXT].node.seat(sid, after)
-    if seat.reset is not None:
-        raise Gone("The log does not hold that event any more: read it from the start.")
-    if seat.at_end:
-        return web.Response(status=204)
-    return await parts.stream(request, seat, Answer(_dialect(request, seat), ids(seat)))
+    return await parts.go_on(request, _reply)
 
 
 api.FORMATS["openai"] = _go_on

@@ -13,12 +13,15 @@ from functools import partial
 
 from aiohttp import web
 
-from server.errors import Gone, StoreUnavailable
+from server.errors import Gone, InvalidRequest, StoreUnavailable
 from server.events import FinalEvent, decode_final
 from server.session.log import Log
+from server.session.node import CATCH_UP
 from server.session.seat import Seat
 from server.session.tail import Tail
 from server.session.viewer import Dialect, Ending, Sink, Viewer
+from server.transport import bodies
+from server.transport.api import sid_from
 from server.transport.context import CONTEXT
 from server.transport.sse import beat, opened
 from server.wire.fold import Folded
@@ -37,13 +40,14 @@ Refuse = Callable[[FinalEvent], Exception | None]
 class Answer:
     """How a session is to be sent: its dialect, and the response's headers.
 
-    `first` is sent before the log (`Folded.place`). With `refuse`, a failure before the first event is
-    raised. With `stays` the client, who could not come back, is not sent off when this node drains.
+    With `held`, its client holds so many parts of the stream and is sent the others, wherever it sits.
+    With `refuse`, a failure before the first event is raised. With `stays` the client, who could not
+    come back, is not sent off when this node drains.
     """
 
     dialect: Dialect
     headers: Mapping[str, str]
-    first: bytes = b""
+    held: int | None = None
     refuse: Refuse | None = None
     stays: bool = False
 
@@ -88,16 +92,45 @@ async def folded(tail: Tail, dialect: Dialect) -> Folded:
         await asyncio.sleep(0)
 
 
+async def placed(tail: Tail, dialect: Dialect, held: int) -> tuple[Seat, bytes]:
+    """Return where a client reads on that holds the first `held` parts, and the parts up to there.
+
+    The log gets 2 s to come to that; then raise `InvalidRequest`.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + CATCH_UP
+    while (place := (await folded(tail, dialect)).place(tail.log, tail.limit, held)) is None:
+        if tail.log.closed or loop.time() >= deadline:
+            raise InvalidRequest("The answer has not come to that part of its stream.")
+        await asyncio.sleep(0.02)
+    seq, rest = place
+    return Seat(tail, tail.log.at(seq)), rest
+
+
+async def go_on(request: web.Request, reply: Callable[[web.Request, Seat], Answer]) -> web.StreamResponse:
+    """Stream any session in a dialect, from the client's cursor on (for `api.FORMATS`)."""
+    after, sid = bodies.cursor_from(request), sid_from(request)
+    seat = await request.app[CONTEXT].node.seat(sid, after)
+    if seat.reset is not None:
+        raise Gone("The log does not hold that event any more: read it from the start.")
+    if seat.at_end:
+        return web.Response(status=204)
+    return await stream(request, seat, reply(request, seat))
+
+
 async def stream(request: web.Request, seat: Seat, answer: Answer) -> web.StreamResponse:
     """Stream a session from `seat` on until its end, or until the client leaves."""
-    if seat.cursor.seq:
+    first = b""
+    if answer.held is not None:
+        seat, first = await placed(seat.tail, answer.dialect, answer.held)
+    elif seat.cursor.seq:
         await folded(seat.tail, answer.dialect)
-    threshold = Threshold(answer.first)
+    threshold = Threshold(first)
     with watching(request, seat, answer.dialect, threshold, stays=answer.stays) as viewer:
         if answer.refuse is not None:
             # The first event, the end, or as long as a status may wait.
-            first = (threshold.begun, viewer.ended)
-            await asyncio.wait(first, timeout=PATIENCE, return_when="FIRST_COMPLETED")
+            something = (threshold.begun, viewer.ended)
+            await asyncio.wait(something, timeout=PATIENCE, return_when="FIRST_COMPLETED")
             _check(viewer, answer.refuse)
         response, sink = await opened(request, {"Content-Type": "text/event-stream", **answer.headers})
         viewer.sink = sink

@@ -1,6 +1,5 @@
 """OpenAI's Responses, for their clients as they are: a response is a session, its id the session's."""
 
-import asyncio
 from dataclasses import replace
 
 import orjson
@@ -8,7 +7,6 @@ from aiohttp import web
 
 from server.errors import InvalidRequest, NotFound
 from server.events import Cursor, decode_final
-from server.session.node import CATCH_UP
 from server.session.seat import Seat
 from server.session.state import Action
 from server.transport import bodies, parts
@@ -33,8 +31,8 @@ async def create_response(request: web.Request) -> web.StreamResponse:
     seat, new = await begin(request, start, echo(body), "responses")
     dialect = _dialect(request, seat)
     if streams:
-        reply = Answer(dialect, ids(seat), refuse=None if behind else refuse, stays=new)
-        return await parts.stream(request, *await _placed(seat, reply, held=0))
+        reply = Answer(dialect, ids(seat), 0, refuse=None if behind else refuse, stays=new)
+        return await parts.stream(request, seat, reply)
     if not behind:
         log = await parts.whole(request, seat)
         failure = of_final(decode_final(log.lines[-1]))
@@ -52,8 +50,7 @@ async def get_response(request: web.Request) -> web.StreamResponse:
     if request.query.get("stream") != "true":
         return await _object(seat, dialect)
     held = _number(request.query.get("starting_after")) + 1
-    reply = Answer(dialect, ids(seat))
-    return await parts.stream(request, *await _placed(seat, reply, held))
+    return await parts.stream(request, seat, Answer(dialect, ids(seat), held))
 
 
 @routes.post("/v1/responses/{id}/cancel")
@@ -93,22 +90,6 @@ async def _object(seat: Seat, dialect: Responses) -> web.Response:
     """Return the response object, as far as the gate lets it be read."""
     encoding = await parts.folded(seat.tail, dialect)
     return answer(dialect.response(encoding.state), headers=ids(seat))
-
-
-async def _placed(seat: Seat, reply: Answer, held: int) -> tuple[Seat, Answer]:
-    """Find where a client reads on who holds the first `held` events; the log gets 2 s to have them."""
-    tail = seat.tail
-    deadline = asyncio.get_running_loop().time() + CATCH_UP
-    while True:
-        encoding = await parts.folded(tail, reply.dialect)
-        place = encoding.place(tail.log, tail.limit, held)
-        if place is not None:
-            seq, first = place
-            cursor = Cursor(tail.log.epoch_at(seq), seq)
-            return replace(seat, cursor=cursor), replace(reply, first=first)
-        if tail.log.closed or asyncio.get_running_loop().time() >= deadline:
-            raise InvalidRequest("`starting_after` is beyond what this response has come to.")
-        await asyncio.sleep(0.02)
 
 
 def _number(text: str | None) -> int:

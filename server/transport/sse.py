@@ -82,7 +82,9 @@ def merged_of(request: web.Request) -> bool:
 async def deliver(
     request: web.Request, seat: Seat, form: Form, headers: dict[str, str] | None = None
 ) -> web.StreamResponse:
-    """Stream a session from `seat` on until its end, or until the client leaves."""
+    """Stream a session from `seat` on until its end, or until the client leaves; 204 if that is here."""
+    if seat.at_end:
+        return web.Response(status=204)
     merged = merged_of(request)
     response, sink = await opened(request, {"Content-Type": form.content_type} | (headers or {}))
     node = request.app[CONTEXT].node

@@ -11,12 +11,11 @@ import orjson
 from aiohttp import web
 
 from server.errors import InvalidRequest, NotFound, TokenwireError, UnknownType
-from server.events import Cursor
 from server.session.seat import Seat
 from server.session.state import Action
 from server.session.viewer import Ending
 from server.transport import bodies
-from server.transport.api import routes, sid_from
+from server.transport.api import routes, sid_from, started
 from server.transport.context import CONTEXT
 from server.transport.dialogue import CLOSE, Dialogue
 from server.transport.sse import merged_of
@@ -64,10 +63,8 @@ class Socket(Dialogue):
         key = message.pop("idempotency_key", None)
         if key is not None and not isinstance(key, str):
             raise InvalidRequest("`idempotency_key` must be a string.")
-        node = self._node
-        start = bodies.start_of(message, node.models.default)
-        sid = bodies.new_sid() if key is None else bodies.sid_of(key, node.secret)
-        new = await node.start(sid, start.request, start.options, start.digest, fresh=key is None)
+        start = bodies.start_of(message, self._node.models.default)
+        sid, new = await started(self._node, start, key)
         self.join(await self._node.seat(sid, None))
         return {"session": sid, "new": new}
 
@@ -122,8 +119,7 @@ class Socket(Dialogue):
             raise NotFound("This socket is not attached to that session.")
         viewer.held = held
         viewer.push()
-        log_ = viewer.tail.log
-        at = Cursor(log_.epoch_at(viewer.position), viewer.position)
+        at = viewer.tail.log.at(viewer.position)
         return {"session": sid, "scope": "viewer", "paused": held, "id": str(at)}
 
     async def _abort(self, message: dict[str, Any]) -> dict[str, Any]:
