@@ -5,6 +5,7 @@ the same message id, and drops what it had.
 """
 
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -62,12 +63,7 @@ async def _stream(request: web.Request, seat: Seat) -> web.StreamResponse:
     return await parts.stream(request, seat, _reply(request, seat))
 
 
-async def _go_on(request: web.Request) -> web.StreamResponse:
-    """Stream any session in the chat's chunks, from the client's cursor on."""
-    return await parts.go_on(request, _reply)
-
-
-api.FORMATS["ai-sdk"] = _go_on
+api.FORMATS["ai-sdk"] = partial(parts.go_on, reply=_reply)
 
 
 @routes.post("/api/chat")

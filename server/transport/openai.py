@@ -1,7 +1,7 @@
 """OpenAI's chat completions and models, for their clients as they are."""
 
 from dataclasses import replace
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import msgspec
@@ -132,13 +132,7 @@ def _reply(request: web.Request, seat: Seat) -> Answer:
     return Answer(_dialect(request, seat), ids(seat))
 
 
-@in_openais_words
-async def _go_on(request: web.Request) -> web.StreamResponse:
-    """Stream any session as a chat completion, from the client's cursor on."""
-    return await parts.go_on(request, _reply)
-
-
-api.FORMATS["openai"] = _go_on
+api.FORMATS["openai"] = in_openais_words(partial(parts.go_on, reply=_reply))
 
 
 @routes.get("/v1/models/{model:.+}")

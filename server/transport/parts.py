@@ -6,10 +6,9 @@ be told (`refuse`), the first event is awaited before the headers go out.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 
 from aiohttp import web
 
@@ -23,9 +22,9 @@ from server.session.viewer import Dialect, Ending, Sink, Viewer
 from server.transport import bodies
 from server.transport.api import sid_from
 from server.transport.context import CONTEXT
-from server.transport.sse import beat, opened
+from server.transport.sse import opened
+from server.transport.watching import SSE_SIGNS, show, watching
 from server.wire.fold import Folded
-from server.wire.native import DEGRADED, KEEP_ALIVE
 from server.wire.text import Silence
 
 PATIENCE = 40.0
@@ -55,7 +54,7 @@ class Answer:
 class Threshold:
     """The sink of a stream whose headers are not sent yet: keeps a first piece, then it is full."""
 
-    def __init__(self, first: bytes) -> None:
+    def __init__(self, first: bytes = b"") -> None:
         self.begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._kept = [first]
         self._opened = asyncio.Event()
@@ -135,8 +134,7 @@ async def stream(request: web.Request, seat: Seat, answer: Answer) -> web.Stream
         response, sink = await opened(request, {"Content-Type": "text/event-stream", **answer.headers})
         viewer.sink = sink
         threshold.open(sink)
-        heart = request.app[CONTEXT].heart
-        heart.join(viewer, partial(beat, request, viewer, KEEP_ALIVE, DEGRADED))
+        show(request, viewer, SSE_SIGNS)
         ending = await viewer.ended
     if ending is Ending.FINAL:
         with suppress(ConnectionError):
@@ -151,7 +149,7 @@ async def whole(request: web.Request, seat: Seat) -> Log:
 
     Raise `Gone` or `StoreUnavailable` if there will be no end to see.
     """
-    with watching(request, seat, Silence(), Threshold(b""), stays=True) as viewer:
+    with watching(request, seat, Silence(), Threshold(), stays=True) as viewer:
         _demand(await viewer.ended)
         return viewer.tail.log
 
@@ -159,25 +157,6 @@ async def whole(request: web.Request, seat: Seat) -> Log:
 def _demand(ending: Ending) -> None:
     if ending is not Ending.FINAL:
         raise Gone() if ending is Ending.GONE else StoreUnavailable()
-
-
-@contextmanager
-def watching(
-    request: web.Request, seat: Seat, dialect: Dialect, sink: Sink, *, stays: bool
-) -> Iterator[Viewer]:
-    """Join as a viewer that is minded: its client's and Redis' absence, and that this node drains."""
-    node, heart = request.app[CONTEXT].node, request.app[CONTEXT].heart
-    viewer = node.join(seat, dialect, sink)
-    leave = viewer.move
-    heart.join(viewer, partial(beat, request, viewer, b"", b""))
-    if not stays:
-        node.leavers.add(leave)
-    try:
-        yield viewer
-    finally:
-        node.leavers.discard(leave)
-        heart.leave(viewer)
-        viewer.leave()
 
 
 def _check(viewer: Viewer, refuse: Refuse) -> None:

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -14,19 +14,14 @@ from aiohttp_sse import EventSourceResponse
 from server.errors import InvalidRequest, TokenwireError
 from server.session.seat import Seat
 from server.session.viewer import RETRY_MS, Dialect, Ending, Viewer
-from server.transport.context import CONTEXT
 from server.transport.sink import ChunkSink, RawSink, tune
+from server.transport.watching import SILENT, SSE_SIGNS, Signs, watching
 from server.wire import native
 from server.wire.raw import Raw
 from server.wire.text import Text
 
 _NEVER = 1e9
-_HEADERS = {
-    "Cache-Control": "no-cache, no-transform",
-    "X-Accel-Buffering": "no",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
+_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,22 +33,15 @@ class Form:
 
     dialect: Callable[[bool], Dialect]
     content_type: str
-    keep_alive: bytes = b""
-    degraded: bytes = b""
+    signs: Signs = SILENT
     end: bytes = b""
     bare: bool = False
 
 
-SSE = Form(native.Sse, "text/event-stream", native.KEEP_ALIVE, native.DEGRADED, native.DONE)
-ONE_SHOT = Form(
-    lambda merged: native.Sse(merged, qualified=True),
-    "text/event-stream",
-    native.KEEP_ALIVE,
-    native.DEGRADED,
-    native.DONE,
-)
+SSE = Form(native.Sse, "text/event-stream", SSE_SIGNS, native.DONE)
+ONE_SHOT = replace(SSE, dialect=partial(native.Sse, qualified=True))
 _PING = b'{"type":"ping"}\n'
-NDJSON = Form(native.Ndjson, "application/x-ndjson", _PING, _PING)
+NDJSON = Form(native.Ndjson, "application/x-ndjson", Signs(_PING, _PING))
 TEXT = Form(lambda _: Text(), "text/plain; charset=utf-8", bare=True)
 RAW = Form(lambda _: Raw(), "application/octet-stream", bare=True)
 FORMS = {"sse": SSE, "ndjson": NDJSON, "text": TEXT}
@@ -87,21 +75,12 @@ async def deliver(
         return web.Response(status=204)
     merged = merged_of(request)
     response, sink = await opened(request, {"Content-Type": form.content_type} | (headers or {}))
-    node = request.app[CONTEXT].node
     facts: dict[str, Any] = {"retry": random.randint(*RETRY_MS)}
     if form is ONE_SHOT:
         # Who drops before the first event must not start a second generation.
         facts["cursor"] = f"{seat.tail.sid}.{seat.cursor}"
-    viewer = node.join(seat, form.dialect(merged), sink, **facts)
-    heart, leave = request.app[CONTEXT].heart, viewer.move
-    heart.join(viewer, partial(beat, request, viewer, form.keep_alive, form.degraded))
-    node.leavers.add(leave)
-    try:
+    with watching(request, seat, form.dialect(merged), sink, form.signs, **facts) as viewer:
         ending = await viewer.ended
-    finally:
-        node.leavers.discard(leave)
-        heart.leave(viewer)
-        viewer.leave()
     await _finish(response, sink, viewer, form, ending)
     return response
 
@@ -118,18 +97,6 @@ async def opened(request: web.Request, headers: dict[str, str]) -> tuple[web.Str
     request.writer.send_headers()
     chunked = request.version >= HttpVersion11
     return response, ChunkSink(request) if chunked else RawSink(request)
-
-
-def beat(request: web.Request, viewer: Viewer, keep_alive: bytes, degraded: bytes) -> None:
-    """Give a quiet stream a sign of life, or end it: its client or Redis has been gone too long."""
-    context = request.app[CONTEXT]
-    down = context.node.down_for(viewer.tail.sid)
-    if request.transport is None:
-        viewer.end(Ending.LOST)  # without handler_cancellation nobody else would notice
-    elif down > context.grace:
-        viewer.end(Ending.MOVING)
-    else:
-        viewer.sink.write(degraded if down else keep_alive)
 
 
 async def _finish(
