@@ -6,10 +6,9 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from server.errors import BadCursor, InvalidRequest, NotFound
+from server.errors import BadCursor, InvalidRequest
 from server.session.node import Node
 from server.session.state import Action
-from server.trail import SESSION
 from server.transport import bodies, sse
 from server.transport.bodies import Start
 from server.transport.context import CONTEXT
@@ -33,11 +32,7 @@ def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) 
 
 def sid_from(request: web.Request) -> str:
     """Return the path's session id; what cannot be one is an unknown session."""
-    sid = request.match_info["sid"]
-    if not bodies.valid_sid(sid):
-        raise NotFound()
-    SESSION.set(sid)
-    return sid
+    return bodies.sid_in(request.match_info, "sid")
 
 
 def location(request: web.Request, sid: str) -> str:
@@ -102,10 +97,10 @@ async def list_sessions(request: web.Request) -> web.Response:
 
 
 def _number(request: web.Request, name: str, default: int, top: int) -> int:
-    text = request.query.get(name, str(default))
-    if not (text.isascii() and text.isdigit() and len(text) < 8 and int(text) <= top):
+    number = bodies.number(request.query.get(name, str(default)), 7)
+    if number is None or number > top:
         raise InvalidRequest(f"`{name}` must be a number from 0 to {top}.")
-    return int(text)
+    return number
 
 
 @routes.get("/v1/sessions/{sid}")

@@ -49,8 +49,7 @@ async def get_response(request: web.Request) -> web.StreamResponse:
     dialect = _dialect(request, seat)
     if request.query.get("stream") != "true":
         return await _object(seat, dialect)
-    held = _number(request.query.get("starting_after")) + 1
-    return await parts.stream(request, seat, Answer(dialect, ids(seat), held))
+    return await parts.stream(request, seat, Answer(dialect, ids(seat), _held(request)))
 
 
 @routes.post("/v1/responses/{id}/cancel")
@@ -92,9 +91,12 @@ async def _object(seat: Seat, dialect: Responses) -> web.Response:
     return answer(dialect.response(encoding.state), headers=ids(seat))
 
 
-def _number(text: str | None) -> int:
+def _held(request: web.Request) -> int:
+    """Return how many events the client has: all up to `starting_after`."""
+    text = request.query.get("starting_after")
     if text is None:
-        return -1
-    if not (text.isascii() and text.isdigit() and len(text) < 16):
+        return 0
+    number = bodies.number(text, 15)
+    if number is None:
         raise InvalidRequest("`starting_after` must be a sequence number.")
-    return int(text)
+    return number + 1

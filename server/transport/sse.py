@@ -14,6 +14,7 @@ from aiohttp_sse import EventSourceResponse
 from server.errors import InvalidRequest, TokenwireError
 from server.session.seat import Seat
 from server.session.viewer import RETRY_MS, Dialect, Ending, Viewer
+from server.transport import bodies
 from server.transport.sink import ChunkSink, RawSink, tune
 from server.transport.watching import SILENT, SSE_SIGNS, Signs, watching
 from server.wire import native
@@ -59,21 +60,13 @@ def form_of(request: web.Request) -> Form | None:
     return _ACCEPTED.get(accept)
 
 
-def merged_of(request: web.Request) -> bool:
-    """Say whether `?delivery=merged` was asked for."""
-    delivery = request.query.get("delivery", "each")
-    if delivery not in ("each", "merged"):
-        raise InvalidRequest("`delivery` is one of each, merged.")
-    return delivery == "merged"
-
-
 async def deliver(
     request: web.Request, seat: Seat, form: Form, headers: dict[str, str] | None = None
 ) -> web.StreamResponse:
     """Stream a session from `seat` on until its end, or until the client leaves; 204 if that is here."""
     if seat.at_end:
         return web.Response(status=204)
-    merged = merged_of(request)
+    merged = bodies.merged_in(request.query)
     response, sink = await opened(request, {"Content-Type": form.content_type} | (headers or {}))
     facts: dict[str, Any] = {"retry": random.randint(*RETRY_MS)}
     if form is ONE_SHOT:

@@ -18,7 +18,6 @@ from server.transport import bodies
 from server.transport.api import routes, sid_from, started
 from server.transport.context import CONTEXT
 from server.transport.dialogue import CLOSE, Dialogue
-from server.transport.sse import merged_of
 from server.wire.native import WebSocket, text_frame
 
 
@@ -69,14 +68,11 @@ class Socket(Dialogue):
         return {"session": sid, "new": new}
 
     async def _attach(self, message: dict[str, Any]) -> dict[str, Any]:
-        sid, after = bodies.sid_in(message), message.get("after")
+        sid, after = bodies.sid_in(message, "session"), message.get("after")
         if after is not None and not isinstance(after, str):
             raise InvalidRequest("`after` must be a cursor.")
-        delivery = message.get("delivery", "each")
-        if delivery not in ("each", "merged"):
-            raise InvalidRequest("`delivery` is one of each, merged.")
-        seat = await self._node.seat(sid, bodies.cursor_of(after))
-        self.join(seat, merged=delivery == "merged")
+        merged = bodies.merged_in(message)
+        self.join(await self._node.seat(sid, bodies.cursor_of(after)), merged)
         return {"session": sid}
 
     def join(self, seat: Seat, merged: bool = False, alone: bool = False) -> None:
@@ -91,13 +87,13 @@ class Socket(Dialogue):
             self.end(CLOSE[ending], ending)
 
     async def _detach(self, message: dict[str, Any]) -> dict[str, Any]:
-        sid = bodies.sid_in(message)
+        sid = bodies.sid_in(message, "session")
         if self._drop(sid) is None:
             raise NotFound("This socket is not attached to that session.")
         return {"session": sid}
 
     async def _pause(self, message: dict[str, Any]) -> dict[str, Any]:
-        sid = bodies.sid_in(message)
+        sid = bodies.sid_in(message, "session")
         if bodies.viewer_scope(message):
             return self._hold(sid, held=True)
         answer = await self._node.control(sid, Action.PAUSE)
@@ -108,7 +104,7 @@ class Socket(Dialogue):
         return {"session": sid, **answer}
 
     async def _resume(self, message: dict[str, Any]) -> dict[str, Any]:
-        sid = bodies.sid_in(message)
+        sid = bodies.sid_in(message, "session")
         if bodies.viewer_scope(message):
             return self._hold(sid, held=False)
         return {"session": sid, **await self._node.control(sid, Action.RESUME)}
@@ -123,7 +119,7 @@ class Socket(Dialogue):
         return {"session": sid, "scope": "viewer", "paused": held, "id": str(at)}
 
     async def _abort(self, message: dict[str, Any]) -> dict[str, Any]:
-        sid = bodies.sid_in(message)
+        sid = bodies.sid_in(message, "session")
         return {"session": sid, **await self._node.control(sid, Action.ABORT)}
 
 
@@ -143,7 +139,7 @@ async def one_session(request: web.Request) -> web.WebSocketResponse:
     """Serve a socket for one session, attached at once."""
     after = bodies.cursor_of(request.query.get("after"))
     seat = await request.app[CONTEXT].node.seat(sid_from(request), after)
-    merged = merged_of(request)
+    merged = bodies.merged_in(request.query)
     socket = await _opened(request)
     socket.join(seat, merged, alone=True)
     return await socket.serve()
