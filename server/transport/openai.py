@@ -20,6 +20,7 @@ from server.transport.guard import Handler
 from server.transport.parts import Answer
 from server.wire.openai_chat import Chat
 from server.wire.openai_errors import Failure, Refused, of_error, of_final, refuse
+from server.wire.openai_input import flag_in, object_in
 
 TRIES = 8
 """Runs under one idempotency key at most, each after one that was in vain."""
@@ -86,14 +87,6 @@ def ids(seat: Seat) -> dict[str, str]:
     return {"X-Session-Id": seat.tail.sid, "X-Request-Id": seat.tail.sid}
 
 
-def flag_in(body: dict[str, Any], name: str) -> bool:
-    """Return a parameter that is true or false, by default false."""
-    value = body.get(name)
-    if not (value is None or isinstance(value, bool)):
-        raise InvalidRequest(f"`{name}` must be true or false.")
-    return bool(value)
-
-
 @routes.post("/v1/chat/completions")
 @in_openais_words
 async def chat_completions(request: web.Request) -> web.StreamResponse:
@@ -101,7 +94,8 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
     body = await bodies.json_body(request)
     if body.get("n") not in (None, 1):
         raise InvalidRequest("`n` must be 1: a session is one answer.")
-    streams, echo = flag_in(body, "stream"), {"include_usage": _include_usage(body)}
+    streams = flag_in(body, "stream")
+    echo = {"include_usage": flag_in(object_in(body, "stream_options"), "include_usage")}
     start = bodies.start_of(body, request.app[CONTEXT].node.models.default)
     start = replace(start, options=kept(request, start.options))
     seat, new = await begin(request, start, echo, "chat")
@@ -113,13 +107,6 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
     if (failure := of_final(decode_final(log.lines[-1]))) is not None:
         raise Refused(failure)
     return answer(dialect.completion(map(decode, log.lines)), headers=ids(seat))
-
-
-def _include_usage(body: dict[str, Any]) -> bool:
-    options = body.get("stream_options")
-    if not (options is None or isinstance(options, dict)):
-        raise InvalidRequest("`stream_options` must be an object.")
-    return flag_in(options or {}, "include_usage")
 
 
 def _dialect(request: web.Request, seat: Seat) -> Chat:

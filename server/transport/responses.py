@@ -12,10 +12,10 @@ from server.session.state import Action
 from server.transport import bodies, parts
 from server.transport.api import answer, routes
 from server.transport.context import CONTEXT
-from server.transport.openai import begin, flag_in, ids, in_openais_words, kept
+from server.transport.openai import begin, ids, in_openais_words, kept
 from server.transport.parts import Answer
 from server.wire.openai_errors import Refused, of_final, refuse
-from server.wire.openai_input import chat_body, echo
+from server.wire.openai_input import chat_body, echo, flag_in
 from server.wire.openai_responses import PREFIX, Responses
 
 
