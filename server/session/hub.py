@@ -12,7 +12,7 @@ from typing import Any
 
 from server.errors import Gone, NotFound
 from server.events import Cursor
-from server.session.answers import Read
+from server.session.answers import Meta, Read
 from server.session.commands import control_channel, log_channel
 from server.session.directory import Directory
 from server.session.doorbell import Doorbell
@@ -82,10 +82,7 @@ class Hub:
             self._channels |= dict.fromkeys(channels, sid)
             await self._doorbell.listen(*channels)
             read = await self.found(sid)
-            if read.meta is None:
-                raise await self.absent(sid)
-            if read.meta.gone:
-                raise Gone()
+            await self.present(sid, read)
         except BaseException:
             self._hang_up(channels)
             raise
@@ -103,6 +100,14 @@ class Hub:
     async def settled(self, sid: str) -> bool:
         """Say whether a session that Redis does not hold will not be written anew any more."""
         return self._redis.back_for(sid) > HEALING and await self._directory.age() > HEALING
+
+    async def present(self, sid: str, read: Read) -> Meta:
+        """Return the hash of a session that was read; raise `NotFound` or `Gone` if it is not there."""
+        if read.meta is None:
+            raise await self.absent(sid)
+        if read.meta.gone:
+            raise Gone()
+        return read.meta
 
     async def absent(self, sid: str) -> NotFound | Gone:
         """Return the error for a session that has no hash: never there, or there no more."""

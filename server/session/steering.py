@@ -123,7 +123,7 @@ class Steering:
         absent_since: float | None = None
         while True:
             read = await self._store.peek(sid)
-            meta, closed = read.meta, bool(read.entries) and read.entries[-1].final
+            meta, closed = read.meta, read.closed
             if meta is not None and meta.gone:
                 return None, None
             if meta is not None and meta.report and closed:

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 
 from server.session.answers import Shut, Turn
+from server.session.jobs import nobody
 from server.session.log import Absorbed, Entry, Log
 from server.session.viewer import Dialect, Encoding, Ending, Sink, Viewer
 
@@ -14,10 +15,6 @@ AT_ONCE = 8
 SLICE_VIEWERS = 500
 SLICES = 16
 """Slices that are kept until the next sweep; of a log that has ended none may come."""
-
-
-def _nobody() -> None:
-    """Be told, and do nothing."""
 
 
 class Tail:
@@ -32,7 +29,7 @@ class Tail:
         self.turn = Turn()
         self.gate: int | None = None
         self.viewers: dict[Viewer, None] = {}
-        self.turned: Callable[[], None] = _nobody
+        self.turned: Callable[[], None] = nobody
         self._changed = changed
         self._encodings: dict[Dialect, Encoding] = {}
         self._slices: dict[tuple[int, int, int], bytes] = {}
