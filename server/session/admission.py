@@ -8,9 +8,9 @@ import hmac
 import msgspec
 
 from server.callers import CALLER, OPEN, Right
-from server.errors import RateLimited
+from server.errors import COME_BACK, RateLimited
 from server.session.hub import Hub
-from server.session.ledger import COME_BACK, Ledger
+from server.session.ledger import Ledger
 from server.session.state import Action, Spec
 from server.session.store import Store
 from server.session.tail import Tail
