@@ -100,7 +100,7 @@ async def placed(tail: Tail, dialect: Dialect, held: int) -> tuple[Seat, bytes]:
     deadline = loop.time() + CATCH_UP
     while (place := (await folded(tail, dialect)).place(tail.log, tail.limit, held)) is None:
         if tail.log.closed or loop.time() >= deadline:
-            raise InvalidRequest("The answer has not come to that part of its stream.")
+            raise InvalidRequest("The answer has not come to that chunk.")
         await asyncio.sleep(0.02)
     seq, rest = place
     return Seat(tail, tail.log.at(seq)), rest
