@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 PATIENCE = 10.0  # seconds without any sign of life from Valkey
 LOOK = 0.1  # seconds between looks whether it still runs
+AGAIN = 0.2  # seconds before one that ended by itself is started again
 SOCKET_PATH_LIMIT = 103  # bytes; macOS has 104 with the final NUL, Linux 108
 
 CONFIG = {
@@ -74,7 +75,7 @@ class EmbeddedValkey:
             await asyncio.gather(keeping, return_exceptions=True)
 
     async def _keep(self) -> None:
-        restarts = Restarts()
+        restarts = Restarts(AGAIN)
         while self.process is not None:
             born = time.monotonic()
             while self.process.poll() is None:  # noqa: ASYNC110 - it waits for another process

@@ -23,6 +23,7 @@ from server.ops.restarts import Restarts
 
 VARIABLE = "_TOKENWIRE_WORKER"
 PR_SET_PDEATHSIG = 1
+AGAIN = 0.1  # seconds before a crashed worker is replaced
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +140,7 @@ class Crew:
 
     async def _keep(self, place: int, pipe: int) -> None:
         """Run one worker, and another one in its place, until the crew stops."""
-        restarts = Restarts()
+        restarts = Restarts(AGAIN)
         try:
             while not self._stop.is_set():
                 born = time.monotonic()
