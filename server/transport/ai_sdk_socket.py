@@ -5,7 +5,6 @@ A client sends `send`, `resume` and `abort`, each with a `requestId` under which
 socket that closes does not.
 """
 
-from functools import partial
 from typing import Any
 
 import orjson
@@ -14,7 +13,7 @@ from aiohttp import web
 from server.errors import BadJson, InvalidRequest, TokenwireError, UnknownType
 from server.session.seat import Seat
 from server.session.state import Action
-from server.session.viewer import Ending
+from server.session.viewer import Ending, Viewer
 from server.transport import bodies, parts
 from server.transport.ai_sdk import begin, dialect_of, last, live
 from server.transport.api import routes
@@ -107,15 +106,16 @@ class ChatSocket(Dialogue):
         seat, rest = await parts.placed(seat.tail, dialect, held)
         sink = Lines(self._sink, request_id)
         sink.write(rest)
-        self._follow(request_id, seat, dialect, sink, partial(self._ended, request_id))
+        self._follow(request_id, seat, dialect, sink)
 
-    def _ended(self, request_id: str, ending: Ending) -> None:
+    def ended(self, name: str, viewer: Viewer, ending: Ending) -> None:
+        """Tell how a request's answer ended."""
         if ending is Ending.FINAL:
-            self._send("end", request_id)
+            self._send("end", name)
         elif ending is Ending.SLOW:
             self.end(CLOSE[ending], ending)
         else:
-            self._send("error", request_id, errorText="The answer is not there any more.")
+            self._send("error", name, errorText="The answer is not there any more.")
 
 
 def _body(message: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,6 @@ leave. Replies, notices and events all go through its one sink, in the order the
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Self
 
@@ -73,6 +72,10 @@ class Dialogue(ABC):
     def refuse(self, error: TokenwireError) -> None:
         """Tell the client why the message at hand was not answered."""
 
+    @abstractmethod
+    def ended(self, name: str, viewer: Viewer, ending: Ending) -> None:
+        """Learn that there is nothing more to read under a name, and why."""
+
     async def serve(self) -> web.WebSocketResponse:
         """Answer messages until it is over; return the socket."""
         reading = asyncio.create_task(self._read())
@@ -102,13 +105,12 @@ class Dialogue(ABC):
         if not self._over.done():
             self._over.set_result((code, why))
 
-    def _follow(
-        self, name: str, seat: Seat, dialect: Dialect, sink: Sink, ended: Callable[[Ending], None]
-    ) -> None:
-        """Read a session from `seat` on, in place of what had that name; `ended` learns how it ends."""
+    def _follow(self, name: str, seat: Seat, dialect: Dialect, sink: Sink) -> Viewer:
+        """Read a session from `seat` on, in place of what had that name."""
         self._drop(name)
         viewer = self._viewers[name] = self._node.join(seat, dialect, sink)
-        self._watches.spawn(self._watch(name, viewer, ended))
+        self._watches.spawn(self._watch(name, viewer))
+        return viewer
 
     def _drop(self, name: str) -> Viewer | None:
         """Read no more under that name; return who did."""
@@ -118,12 +120,12 @@ class Dialogue(ABC):
             viewer.ended.cancel()
         return viewer
 
-    async def _watch(self, name: str, viewer: Viewer, ended: Callable[[Ending], None]) -> None:
+    async def _watch(self, name: str, viewer: Viewer) -> None:
         ending = await viewer.ended
         viewer.leave()
         if self._viewers.get(name) is viewer:
             del self._viewers[name]
-            ended(ending)
+            self.ended(name, viewer, ending)
 
     async def _read(self) -> None:
         async for message in self._ws:

@@ -23,7 +23,7 @@ from server.transport import bodies
 from server.transport.api import sid_from
 from server.transport.context import CONTEXT
 from server.transport.sse import opened
-from server.transport.watching import SSE_SIGNS, show, watching
+from server.transport.watching import SSE_SIGNS, Watching, show
 from server.wire.fold import Folded
 from server.wire.text import Silence
 
@@ -125,7 +125,7 @@ async def stream(request: web.Request, seat: Seat, answer: Answer) -> web.Stream
     elif seat.cursor.seq:
         await folded(seat.tail, answer.dialect)
     threshold = Threshold(first)
-    with watching(request, seat, answer.dialect, threshold, stays=answer.stays) as viewer:
+    with Watching(request, seat, answer.dialect, threshold, stays=answer.stays) as viewer:
         if answer.refuse is not None:
             # The first event, the end, or as long as a status may wait.
             something = (threshold.begun, viewer.ended)
@@ -149,7 +149,7 @@ async def whole(request: web.Request, seat: Seat) -> Log:
 
     Raise `Gone` or `StoreUnavailable` if there will be no end to see.
     """
-    with watching(request, seat, Silence(), Threshold(), stays=True) as viewer:
+    with Watching(request, seat, Silence(), Threshold(), stays=True) as viewer:
         _demand(await viewer.ended)
         return viewer.tail.log
 

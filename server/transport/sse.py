@@ -16,7 +16,7 @@ from server.session.seat import Seat
 from server.session.viewer import RETRY_MS, Dialect, Ending, Viewer
 from server.transport import bodies
 from server.transport.sink import ChunkSink, RawSink, tune
-from server.transport.watching import SILENT, SSE_SIGNS, Signs, watching
+from server.transport.watching import SILENT, SSE_SIGNS, Signs, Watching
 from server.wire import native
 from server.wire.raw import Raw
 from server.wire.text import Text
@@ -72,11 +72,7 @@ async def deliver(
         return web.Response(status=204)
     merged = bodies.merged_in(request.query)
     response, sink = await opened(request, {"Content-Type": form.content_type} | (headers or {}))
-    facts: dict[str, Any] = {"retry": random.randint(*RETRY_MS)}
-    if form is ONE_SHOT:
-        # Who drops before the first event must not start a second generation.
-        facts["cursor"] = f"{seat.tail.sid}.{seat.cursor}"
-    with watching(request, seat, form.dialect(merged), sink, form.signs, **facts) as viewer:
+    with Watching(request, seat, form.dialect(merged), sink, form.signs, **_facts(seat, form)) as viewer:
         ending = await viewer.ended
     await _finish(response, sink, viewer, form, ending)
     return response
@@ -92,6 +88,13 @@ async def opened(request: web.Request, headers: dict[str, str]) -> tuple[web.Str
     response.headers.clear()  # 2 kB that nobody looks at again, in a viewer that may stay for hours
     chunked = request.version >= HttpVersion11
     return response, ChunkSink(request) if chunked else RawSink(request)
+
+
+def _facts(seat: Seat, form: Form) -> dict[str, Any]:
+    """Return what the `session` notice says besides: when to come back and, at the start, from where."""
+    retry = {"retry": random.randint(*RETRY_MS)}
+    # Who drops before the first event must not start a second generation.
+    return retry | ({"cursor": f"{seat.tail.sid}.{seat.cursor}"} if form is ONE_SHOT else {})
 
 
 async def _finish(

@@ -1,7 +1,8 @@
-"""A viewer over HTTP, minded while it is there: is its client, is Redis, does this node leave?"""
+"""A viewer over HTTP, minded while it is there: is its client, is Redis, does this node leave?
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+There are thousands of them, so what each keeps is small.
+"""
+
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -24,33 +25,39 @@ SILENT = Signs()
 SSE_SIGNS = Signs(native.KEEP_ALIVE, native.DEGRADED)
 
 
-@contextmanager
-def watching(
-    request: web.Request,
-    seat: Seat,
-    dialect: Dialect,
-    sink: Sink,
-    signs: Signs = SILENT,
-    *,
-    stays: bool = False,
-    **facts: Any,
-) -> Iterator[Viewer]:
-    """Join as a viewer, who is sent off when this node drains unless it `stays`.
+class Watching:
+    """A viewer for the length of a `with`, sent off when this node drains unless it `stays`.
 
     `facts` are for its `session` notice.
     """
-    node, heart = request.app[CONTEXT].node, request.app[CONTEXT].heart
-    viewer = node.join(seat, dialect, sink, **facts)
-    leave = viewer.move
-    show(request, viewer, signs)
-    if not stays:
-        node.leavers.add(leave)
-    try:
-        yield viewer
-    finally:
-        node.leavers.discard(leave)
-        heart.leave(viewer)
-        viewer.leave()
+
+    __slots__ = ("_context", "_leave", "_viewer")
+
+    def __init__(
+        self,
+        request: web.Request,
+        seat: Seat,
+        dialect: Dialect,
+        sink: Sink,
+        signs: Signs = SILENT,
+        *,
+        stays: bool = False,
+        **facts: Any,
+    ) -> None:
+        self._context = request.app[CONTEXT]
+        self._viewer = self._context.node.join(seat, dialect, sink, **facts)
+        self._leave = self._viewer.move
+        show(request, self._viewer, signs)
+        if not stays:
+            self._context.node.leavers.add(self._leave)
+
+    def __enter__(self) -> Viewer:
+        return self._viewer
+
+    def __exit__(self, *failure: object) -> None:
+        self._context.node.leavers.discard(self._leave)
+        self._context.heart.leave(self._viewer)
+        self._viewer.leave()
 
 
 def show(request: web.Request, viewer: Viewer, signs: Signs) -> None:

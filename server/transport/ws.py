@@ -4,7 +4,6 @@ A reply to `pause` comes after the last token that was sent before it.
 """
 
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any
 
 import orjson
@@ -13,7 +12,7 @@ from aiohttp import web
 from server.errors import InvalidRequest, NotFound, TokenwireError, UnknownType
 from server.session.seat import Seat
 from server.session.state import Action
-from server.session.viewer import Ending
+from server.session.viewer import Ending, Viewer
 from server.transport import bodies
 from server.transport.api import routes, sid_from, started
 from server.transport.context import CONTEXT
@@ -26,6 +25,7 @@ class Socket(Dialogue):
 
     def __init__(self, request: web.Request, ws: web.WebSocketResponse) -> None:
         super().__init__(request, ws)
+        self._only: Viewer | None = None
         self._commands: dict[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {
             "auth": self._guest.auth,
             "start": self._start,
@@ -77,12 +77,15 @@ class Socket(Dialogue):
 
     def join(self, seat: Seat, merged: bool = False, alone: bool = False) -> None:
         """Read a session from `seat` on; with `alone`, the socket is about it and closes with it."""
-        sid = seat.tail.sid
-        self._follow(sid, seat, WebSocket(merged), self._sink, partial(self._ended, sid, alone))
+        viewer = self._follow(seat.tail.sid, seat, WebSocket(merged), self._sink)
+        if alone:
+            self._only = viewer
 
-    def _ended(self, sid: str, alone: bool, ending: Ending) -> None:
+    def ended(self, name: str, viewer: Viewer, ending: Ending) -> None:
+        """Tell of a session that is gone, or close the socket."""
+        alone = viewer is self._only
         if ending is Ending.GONE and not alone:
-            self._send({"session": sid, "type": "reset", "reason": "gone", "epoch": 0})
+            self._send({"session": name, "type": "reset", "reason": "gone", "epoch": 0})
         elif alone or ending is not Ending.FINAL:
             self.end(CLOSE[ending], ending)
 
