@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from server.errors import BadCursor, InvalidRequest
+from server.errors import InvalidRequest
 from server.session.node import Node
 from server.session.state import Action
 from server.transport import bodies, sse
@@ -116,10 +116,8 @@ async def attach(request: web.Request) -> web.StreamResponse:
         if name not in FORMATS:
             raise InvalidRequest(f"`format` is one of {', '.join(FORMATS)}.")
         return await FORMATS[name](request)
-    form = sse.form_of(request) or sse.SSE
     after = bodies.cursor_from(request)
-    if form.bare and after is not None:
-        raise BadCursor("A plain text body has no event ids, so it cannot be resumed.")
+    form = sse.form_from(request, after)
     seat = await request.app[CONTEXT].node.seat(sid_from(request), after)
     return await sse.deliver(request, seat, form)
 

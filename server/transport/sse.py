@@ -11,7 +11,8 @@ from aiohttp import web
 from aiohttp.http import HttpVersion11
 from aiohttp_sse import EventSourceResponse
 
-from server.errors import InvalidRequest, TokenwireError
+from server.errors import BadCursor, InvalidRequest, TokenwireError
+from server.events import Cursor
 from server.session.seat import Seat
 from server.session.viewer import RETRY_MS, Dialect, Ending, Viewer
 from server.transport import bodies
@@ -62,6 +63,14 @@ def form_of(request: web.Request) -> Form | None:
         return FORMS[asked]
     accept = request.headers.get("Accept", "").partition(";")[0].partition(",")[0].strip()
     return _ACCEPTED.get(accept)
+
+
+def form_from(request: web.Request, after: Cursor | None) -> Form:
+    """Return the form in which to read on behind `after`, by default SSE; raise `BadCursor`."""
+    form = form_of(request) or SSE
+    if form.bare and after is not None:
+        raise BadCursor("A plain text body has no event ids, so it cannot be resumed.")
+    return form
 
 
 async def deliver(
