@@ -63,6 +63,11 @@ class Read(NamedTuple):
     meta: Meta | None
     entries: tuple[Entry, ...]
 
+    @property
+    def there(self) -> bool:
+        """Whether it is there, or its tombstone; a hash alone is a lease put back, which the log follows."""
+        return self.meta is not None and (self.meta.gone or bool(self.entries))
+
 
 class Renewal(NamedTuple):
     """What Redis holds of a session: its epoch, last entry, number of entries and of viewers.

@@ -1,0 +1,62 @@
+"""Hundreds of logs to be written anew at once, by a node that needs longer for them than a lease (R1, R6)."""
+
+import asyncio
+
+import pytest
+
+from server.session.directory import LIVE
+from tests.clients import collect, seqs, sse, start, text_of
+from tests.faults.looking import until
+from tests.faults.readers import Reader
+from tests.faults.slow_node import PER_LOG
+from tests.processes import demo_text
+
+SESSIONS = 300
+WATCHED = 20
+TOKENS = 120
+LEASE = 1.5
+
+
+def _lose_all(server):
+    server.kill()
+    server.start()
+
+
+def _lose_tails(server):
+    client = server.client()
+    for key in client.scan_iter("tw:*:l", count=1000):
+        client.xdel(key, *[id for id, _ in client.xrevrange(key, count=5)])
+    # Now each producer looks where its log stands, all at the same moment.
+    client.client_kill_filter(_type="normal", skipme=True)
+    client.close()
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("lose", [_lose_all, _lose_tails], ids=["all", "tails"])
+async def test_no_lease_lapses_while_hundreds_of_logs_are_written_anew(
+    make_redis, make_process, http, lose
+):
+    assert SESSIONS * PER_LOG > LEASE
+    server = make_redis()
+    flags = {"lease": LEASE, "linger": 10, "max_running": 2 * SESSIONS}
+    program = ("-m", "tests.faults.slow_node")
+    healing = await make_process(server.url, program=program, **flags)
+    watching = await make_process(server.url, **flags)
+    names = [f"h{n}" for n in range(SESSIONS)]
+    sids = [await start(http, healing, prompt=name, rate=12, tokens=TOKENS) for name in names]
+    readers = [Reader(sid) for sid in sids[:: SESSIONS // WATCHED]]
+    work = [reader.read(http, lambda: watching.url("")) for reader in readers]
+    readings = list(map(asyncio.create_task, work))
+    await until(lambda: all(len(reader.events) > 30 for reader in readers), 60)
+    client = server.client()
+    assert client.zcard(LIVE) == SESSIONS
+    client.close()
+    lose(server)
+    await asyncio.wait_for(asyncio.gather(*readings), 60)
+    logs = [await collect(sse(http, watching, sid)) for sid in sids]
+    assert [log[-1].get("code", log[-1]["type"]) for log in logs] == ["done"] * SESSIONS
+    for name, log in zip(names, logs, strict=True):
+        assert text_of(log) == await demo_text(name, TOKENS)
+        assert seqs(log) == list(range(1, TOKENS + 2))
+    held = {sid: log for sid, log in zip(sids, logs, strict=True)}
+    assert [reader.events for reader in readers] == [held[reader.sid] for reader in readers]
