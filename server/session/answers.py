@@ -65,7 +65,7 @@ class Read(NamedTuple):
 
     @property
     def there(self) -> bool:
-        """Whether it is there, or its tombstone; a hash alone is a lease put back, which the log follows."""
+        """Whether it is there, or its tombstone; a hash alone is a lease put back: the log follows."""
         return self.meta is not None and (self.meta.gone or bool(self.entries))
 
 

@@ -1,4 +1,4 @@
-"""A node that needs long to write a log anew, as on a machine that others have: its flags as arguments."""
+"""A node that needs long to write a log anew, as on a busy machine; its flags as arguments."""
 
 import sys
 import time
