@@ -97,7 +97,7 @@ class Heirs:
             return upstream, request, None
         # The dense prefix: what lies beyond a hole is cut off, and was shown to nobody.
         whole = Log((await self._store.read(sid)).entries)
-        text = so_far(whole.lines)
+        text = so_far(whole.lines) if whole.entries else None
         return None if text is None else (upstream, replace(request, continued=text), whole.top)
 
 

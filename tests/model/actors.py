@@ -35,7 +35,7 @@ def _takeover(state: State, setup: Setup) -> Steps:
     epoch = mint(state, setup.rules)
     flag, redis = store.claim(state.redis, epoch, state.lapsed(), state.now, setup.rules)
     if flag == "OK" and not redis.log:
-        yield "T buries what has no log", state._replace(redis=redis), False
+        yield "T buries what has no log", state._replace(redis=redis, claimed=state.now), False
     elif flag == "OK" and redis.log and state.claiming is None:
         done = wrote(state, redis)._replace(claimed=state.now)
         if not setup.rules.atomic_claim:

@@ -50,9 +50,8 @@ def _next(producer: Producer, setup: Setup) -> Entry | None:
     if producer.heir:
         # All that is left at once, then the end.
         last = max(setup.last - 1, head + 1)
-        return Entry(
-            epoch, head + 1, last, k + 1, "done" if head + 1 == setup.last else "", producer.name
-        )
+        final = "done" if head + 1 == setup.last else ""
+        return Entry(epoch, head + 1, last, k + 1, final, producer.name)
     if k <= len(setup.batches):
         return Entry(epoch, head + 1, head + setup.batches[k - 1], k + 1, by="P")
     return Entry(epoch, head + 1, head + 1, k + 1, "done", "P") if setup.ends else None
@@ -144,7 +143,7 @@ def _restored(
 ) -> tuple[str, State]:
     flag, redis = store.restore(state.redis, memory, granted, state.now, setup.rules, name, rows)
     wrong = ""
-    if flag == "OK" and name == "P" and state.claimed > granted:
+    if flag == "OK" and state.claimed > granted:
         wrong = "restored by a producer whose session a takeover had ended"
     elif flag == "OK" and state.wiped:
         wrong = "restored after a delete"
