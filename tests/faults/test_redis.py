@@ -12,7 +12,7 @@ import redis
 from tests.chaos.reading import TRANSPORTS, Gone
 from tests.clients import seqs, start, text_of
 from tests.fake_upstream import expected_text
-from tests.faults.looking import until
+from tests.faults.looking import ready, until
 from tests.faults.readers import Reader, watched, whole
 from tests.processes import ROOT, demo_text
 
@@ -90,12 +90,7 @@ async def test_viewers_of_a_node_without_redis_are_told_and_then_sent_elsewhere(
     await whole(readers, readings, 120)
     assert [len(reader.waits) for reader in readers] == [2, 2, 2]
     switch.hold(False)
-    await until(lambda: _ready(http, alone), 3)
-
-
-async def _ready(http, node):
-    async with http.get(node.url("/readyz")) as response:
-        return response.status == 200
+    await until(lambda: ready(http, alone), 3)
 
 
 async def test_behind_a_partition_the_upstream_has_to_wait_and_nothing_is_lost(

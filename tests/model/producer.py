@@ -49,12 +49,11 @@ def _next(producer: Producer, setup: Setup) -> Entry | None:
     head, k, epoch = memory[-1].last, len(memory), memory[-1].epoch
     if producer.heir:
         # All that is left at once, then the end.
-        last = max(setup.last - 1, head + 1)
-        final = "done" if head + 1 == setup.last else ""
-        return Entry(epoch, head + 1, last, k + 1, final, producer.name)
-    if k <= len(setup.batches):
+        if head < sum(setup.batches):
+            return Entry(epoch, head + 1, sum(setup.batches), k + 1, by=producer.name)
+    elif k <= len(setup.batches):
         return Entry(epoch, head + 1, head + setup.batches[k - 1], k + 1, by="P")
-    return Entry(epoch, head + 1, head + 1, k + 1, "done", "P") if setup.ends else None
+    return Entry(epoch, head + 1, head + 1, k + 1, "done", producer.name) if setup.ends else None
 
 
 def _append(state: State, producer: Producer, setup: Setup) -> Steps:

@@ -96,7 +96,7 @@ class State(NamedTuple):
     wrong: str = ""
 
     def lapsed(self) -> bool:
-        """Say whether the lease has lapsed: that of one who is gone does, at the latest after all else."""
+        """Say whether the lease has lapsed; one that is gone renews no more."""
         meta = live(self.redis, self.now)
         owners = [each.alive for each in self.writers if meta and each.name == meta.owner]
         return meta is not None and (meta.lease < self.now or not any(owners))

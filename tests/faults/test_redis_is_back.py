@@ -1,4 +1,4 @@
-"""Hundreds of logs to write anew at once, by a node that needs longer for them than a lease (R1, R6)."""
+"""A Redis that is back: hundreds of logs to be written anew, and leases that lapsed meanwhile (R1, R2, R6)."""
 
 import asyncio
 
@@ -6,8 +6,8 @@ import pytest
 
 from server.session.directory import LIVE
 from tests.clients import collect, seqs, sse, start, text_of
-from tests.faults.looking import until
-from tests.faults.readers import Reader
+from tests.faults.looking import ready, until
+from tests.faults.readers import Reader, watched, whole
 from tests.faults.slow_node import PER_LOG
 from tests.processes import demo_text
 
@@ -60,3 +60,23 @@ async def test_no_lease_lapses_while_hundreds_of_logs_are_written_anew(
         assert seqs(log) == list(range(1, TOKENS + 2))
     held = dict(zip(sids, logs, strict=True))
     assert [reader.events for reader in readers] == [held[reader.sid] for reader in readers]
+
+
+async def test_nobody_is_buried_for_a_lease_that_lapsed_while_redis_was_away(
+    make_redis, make_process, make_switch, http
+):
+    server = make_redis("--appendonly", "yes")
+    switch = await make_switch(server)
+    lease = 4.0
+    nodes = [await make_process(url, lease=lease) for url in (switch.url, server.url)]
+    readers, readings = await watched(http, nodes, prompt="w", rate=20, tokens=200)
+    switch.hold(True)
+    switch.cut()
+    server.kill()
+    await asyncio.sleep(lease)  # the fault: by its clock the lease will have lapsed
+    server.start()
+    # The other node finds it again before the session's own does.
+    await until(lambda: ready(http, nodes[1]))
+    await asyncio.sleep(lease / 8)
+    switch.hold(False)
+    await whole(readers, readings, 200)
