@@ -79,8 +79,8 @@ async def test_viewers_of_a_node_without_redis_are_told_and_then_sent_elsewhere(
         cut = time.monotonic()
         data = await response.read()
         took = time.monotonic() - cut
-        async with http.get(alone.url("/readyz")) as ready:
-            assert ready.status == 503
+        async with http.get(alone.url("/readyz")) as answer:
+            assert answer.status == 503
         async with http.get(url) as again:  # an EventSource gives up for good on any other status
             assert again.status == 200
             assert b"[DONE]" not in await again.read()

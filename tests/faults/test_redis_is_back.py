@@ -1,4 +1,4 @@
-"""A Redis that is back: hundreds of logs to be written anew, and leases that lapsed meanwhile (R1, R2, R6)."""
+"""A Redis that is back: hundreds of logs to write anew, leases that lapsed meanwhile (R1, R2, R6)."""
 
 import asyncio
 
