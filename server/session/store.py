@@ -130,7 +130,7 @@ class Store:
             who.digest, *_turned(turn), str(top), until_ms, *rows,
         )  # fmt: skip
         # Whoever restores looks again where things stand before another try.
-        flag, *rest = await self._script("restore", who.sid, arguments, ring=True, patience=0)
+        flag, *rest = await self._script("restore", who.sid, arguments, ring=bool(rows), patience=0)
         return Flag(flag.decode()), int(rest[0]) if flag == b"OK" else 0
 
     async def attend(self, sid: str, node: str, viewers: int, lease: float, ttl: float) -> None:
