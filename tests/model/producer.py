@@ -201,7 +201,8 @@ def _adopt(state: State, producer: Producer) -> State:
         return change(state, producer, plan="", checked=False)
     final = log[-1]
     kept = tuple(entry for entry in producer.memory if entry.last < final.first)
-    wrong = "" if (*kept, final) == log else "a log that its producer cannot adopt"
-    memory = (*kept, final)
+    # One that an heir has been at is taken as it is.
+    memory = log if state.writers[1:] else (*kept, final)
+    wrong = "" if memory == log else "a log that its producer cannot adopt"
     adopted = {"memory": memory, "acked": len(memory), "status": "closed", "adopted": True}
     return change(state, producer, **adopted, plan="", low=False)._replace(wrong=wrong)
