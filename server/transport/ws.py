@@ -80,6 +80,9 @@ class Socket:
                 watch.cancel()
             for viewer in self._viewers.values():
                 viewer.leave()
+            # aiohttp's own ends hold on to each other, and to this, until they are collected.
+            self._viewers.clear()
+            self._commands.clear()
         if self._over.done():
             code, why = self._over.result()
             await self._ws.close(code=code, message=why.encode())
