@@ -13,6 +13,15 @@ from tests.faults.looking import control, until
 
 SESSIONS = 40
 KEPT = ("server.", "aiohttp.", "asyncio", "_asyncio")
+OURS = {
+    "server.session.appender.Appender",
+    "server.session.follower.Follower",
+    "server.session.log.Log",
+    "server.session.producer.Producer",
+    "server.session.tail.Tail",
+    "server.session.viewer.Viewer",
+    "server.transport.ws.Socket",
+}
 
 
 @pytest.fixture
@@ -23,13 +32,17 @@ async def http():
         yield session
 
 
-def held() -> Counter[str]:
+def there() -> Counter[str]:
     """Count what there is of ours, of the loop's and of aiohttp's."""
-    gc.collect()
     types = Counter(map(type, gc.get_objects()))
-    return Counter(
-        {f"{t.__module__}.{t.__qualname__}": n for t, n in types.items() if t.__module__.startswith(KEPT)}
-    )
+    names = {t: f"{t.__module__}.{t.__qualname__}" for t in types}
+    return Counter({name: types[t] for t, name in names.items() if name.startswith(KEPT)})
+
+
+def kept() -> Counter[str]:
+    """Count what stays when the collector has come by."""
+    gc.collect()
+    return there()
 
 
 async def _cut_sse(http, node, sid):
@@ -69,8 +82,22 @@ async def test_after_any_number_of_sessions_a_node_holds_what_it_held(make_node,
     monkeypatch.setattr("server.session.hub.IDLE", 0.1)
     nodes = [await make_node({"paced": sources.paced}, linger=0.1) for _ in range(2)]
     await _churn(http, nodes)
-    await until(lambda: held()["server.session.tail.Tail"] == 0)
-    before = held()
+    await until(lambda: not kept()["server.session.tail.Tail"])
+    before = kept()
     for _ in range(2):
         await _churn(http, nodes)
-    await until(lambda: not held() - before)
+    await until(lambda: not kept() - before)
+
+
+async def test_what_is_over_goes_at_once_and_not_when_the_collector_comes_by(
+    make_node, http, monkeypatch
+):
+    monkeypatch.setattr("server.session.hub.IDLE", 0.1)
+    nodes = [await make_node({"paced": sources.paced}, linger=0.1) for _ in range(2)]
+    gc.collect()
+    gc.disable()
+    try:
+        await _churn(http, nodes)
+        await until(lambda: not OURS & there().keys())
+    finally:
+        gc.enable()

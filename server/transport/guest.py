@@ -28,6 +28,10 @@ CLOSE = {
 }
 
 
+def _nobody(*told: object) -> None:
+    """Be told, and do nothing."""
+
+
 class Guest:
     """Belongs to one socket; `end` closes it with a code and a word."""
 
@@ -51,6 +55,10 @@ class Guest:
             if self._patience < 0:
                 self._end(error.close, error.code)
             raise
+
+    def gone(self) -> None:
+        """Let go of the socket: it, its request and that one's door know each other."""
+        self._end, self._door.leave = _nobody, _nobody
 
     def _leave(self) -> None:
         if self._door.caller is NOBODY or not self._access.holds(self._door.caller):

@@ -113,6 +113,7 @@ async def opened(request: web.Request, headers: dict[str, str]) -> tuple[web.Str
     response.headers.update(_HEADERS | headers)
     await response.prepare(request)
     response.stop_streaming()  # the keep-alive is ours: the library's would end in a blank line
+    await response.wait()  # else that task's cancellation and the response hold on to each other
     request.writer.send_headers()
     chunked = request.version >= HttpVersion11
     return response, ChunkSink(request) if chunked else RawSink(request)

@@ -80,9 +80,10 @@ class Socket:
                 watch.cancel()
             for viewer in self._viewers.values():
                 viewer.leave()
-            # aiohttp's own ends hold on to each other, and to this, until they are collected.
+            # What is over goes at once, with the logs it read, not when the collector comes by.
             self._viewers.clear()
             self._commands.clear()
+            self._guest.gone()
         if self._over.done():
             code, why = self._over.result()
             await self._ws.close(code=code, message=why.encode())
