@@ -2,10 +2,18 @@
 
 from pathlib import Path
 
+import aiohttp
 import psutil
 import redis
 
+from tests.clients import Server
 from tests.processes import Process
+
+
+async def ready(http: aiohttp.ClientSession, node: Server) -> bool:
+    """Say whether a node takes new clients."""
+    async with http.get(node.url("/readyz")) as response:
+        return response.status == 200
 
 
 def viewers(client: redis.Redis, sid: str) -> int:
