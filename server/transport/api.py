@@ -51,6 +51,7 @@ async def _start(request: web.Request, start: Start) -> tuple[str, bool]:
 
 
 async def _start_and_stream(request: web.Request, start: Start, form: Form) -> web.StreamResponse:
+    sse.merged_of(request)  # refused before anything starts
     sid, _ = await _start(request, start)
     seat = await request.app[CONTEXT].node.seat(sid, None)
     headers = {"X-Session-Id": sid, "Location": location(request, sid)}
@@ -70,7 +71,7 @@ async def start_session(request: web.Request) -> web.StreamResponse:
     return answer(await context.node.session(sid), 201 if new else 200, headers)
 
 
-@routes.get("/v1/stream")
+@routes.get("/v1/stream", allow_head=False)
 async def one_shot(request: web.Request) -> web.StreamResponse:
     """Start and stream for a browser's EventSource, whose own reconnect goes on where it was."""
     context = request.app[CONTEXT]
@@ -105,7 +106,7 @@ async def get_session(request: web.Request) -> web.Response:
     return answer(await request.app[CONTEXT].node.session(sid_from(request)))
 
 
-@routes.get("/v1/sessions/{sid}/events")
+@routes.get("/v1/sessions/{sid}/events", allow_head=False)
 async def attach(request: web.Request) -> web.StreamResponse:
     """Stream a session from the client's cursor on."""
     if (name := request.query.get("format")) is not None:

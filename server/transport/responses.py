@@ -43,7 +43,7 @@ async def create_response(request: web.Request) -> web.StreamResponse:
     return await _object(seat, dialect)
 
 
-@routes.get("/v1/responses/{id}")
+@routes.get("/v1/responses/{id}", allow_head=False)
 @in_openais_words
 async def get_response(request: web.Request) -> web.StreamResponse:
     """Return the response as it stands; with `?stream=true`, go on after event `starting_after`."""

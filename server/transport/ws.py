@@ -231,13 +231,13 @@ async def _serve(request: web.Request, seat: Seat | None) -> web.WebSocketRespon
     return ws
 
 
-@routes.get("/v1/ws")
+@routes.get("/v1/ws", allow_head=False)
 async def any_session(request: web.Request) -> web.WebSocketResponse:
     """Serve a socket for any number of sessions."""
     return await _serve(request, None)
 
 
-@routes.get("/v1/sessions/{sid}/ws")
+@routes.get("/v1/sessions/{sid}/ws", allow_head=False)
 async def one_session(request: web.Request) -> web.WebSocketResponse:
     """Serve a socket for one session, attached at once."""
     after = bodies.cursor_of(request.query.get("after"))

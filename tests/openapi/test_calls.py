@@ -1,0 +1,11 @@
+"""schemathesis against every call of the published document: no 5xx, no hang, no leak, nothing undocumented."""
+
+from tests.openapi.trial import SETTINGS, UPSTREAMS, settled, standing, tried
+
+
+async def test_no_call_breaks_the_server(make_node, http):
+    node = await make_node(UPSTREAMS, **SETTINGS)
+    before = standing(node.node)
+    code, told = await tried(node, "--max-examples", "8", "--generation-deterministic", "--seed", "1")
+    assert code == 0, told
+    assert await settled(node.node, before) == before

@@ -1,0 +1,73 @@
+"""A node to be tried, schemathesis as a process that tries it, and what must be as before afterwards."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+from server.callers import Right
+from server.ops import keys
+from server.session.node import Node
+from server.upstream.demo import demo
+from tests.clients import Server
+
+ROOT = Path(__file__).parents[2]
+KEY, _kept = keys.mint("trial", frozenset(Right))
+MANY = 1 << 30
+SETTINGS = {
+    "keys": (_kept.line,),
+    # Whoever asks so much would be told to come back.
+    "max_requests": MANY, "max_running": MANY, "max_paused": MANY, "max_stored": MANY,
+    # What nobody ends, a push for one, ends soon by itself.
+    "first_token": 1.0, "upstream_stall": 1.0, "push_grace": 0.5, "max_seconds": 10.0, "pause_ttl": 1.0,
+    "linger": 0.5, "lease": 1.0,
+}  # fmt: skip
+UPSTREAMS = {"demo": demo(rate=2000)}
+
+
+async def tried(server: Server, *options: str) -> tuple[int, str]:
+    """Let schemathesis try a server; return its exit code and what it says."""
+    command = (
+        sys.executable, "-m", "schemathesis.cli", "--no-color", "run", server.url("/openapi.json"),
+        "--header", f"Authorization: Bearer {KEY}", "--request-timeout", "20", "--continue-on-failure",
+        "--generation-database", "none", *options,
+    )  # fmt: skip
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=ROOT,
+        env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.openapi.hooks", "PYTHONPATH": str(ROOT)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    told, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, told.decode()
+
+
+def standing(node: Node) -> dict[str, int]:
+    """Count what a node holds: this process's descriptors and tasks, sessions, viewers."""
+    levels = node.levels()
+    return {
+        "descriptors": psutil.Process().num_fds(),
+        "tasks": len(asyncio.all_tasks()),
+        "tails": len(node._hub.followers),
+        **levels.sessions,
+        "viewers": sum(levels.viewers.values()),
+    }
+
+
+async def settled(node: Node, before: dict[str, int], patience: float = 60.0) -> dict[str, int]:
+    """Wait until nothing is held beyond what was before; return what is held."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + patience
+    while (now := standing(node)) != before and loop.time() < deadline:
+        await asyncio.sleep(0.05)
+    return now
+
+
+def shown(options: Sequence[str], told: str) -> str:
+    """Return what to print of a run."""
+    return f"schemathesis {' '.join(options)}\n{told}"
