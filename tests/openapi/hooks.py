@@ -1,4 +1,4 @@
-"""What schemathesis, in its own process, is told: which requests reach the server's inside, and what a hang is.
+"""What schemathesis, in its own process, is told: which requests get inside, and what a hang is.
 
 Random names of models would end every start before it began, and a pause of a week would be taken for
 a hang. A body of text breaks off when its session fails, since it could not say so otherwise.

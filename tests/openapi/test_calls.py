@@ -1,4 +1,4 @@
-"""schemathesis against every call of the published document: no 5xx, no hang, no leak, nothing undocumented."""
+"""schemathesis against every published call: no 5xx, no hang, no leak, nothing undocumented."""
 
 from tests.openapi.trial import SETTINGS, UPSTREAMS, settled, standing, tried
 

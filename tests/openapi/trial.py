@@ -3,7 +3,6 @@
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -66,8 +65,3 @@ async def settled(node: Node, before: dict[str, int], patience: float = 60.0) ->
     while (now := standing(node)) != before and loop.time() < deadline:
         await asyncio.sleep(0.05)
     return now
-
-
-def shown(options: Sequence[str], told: str) -> str:
-    """Return what to print of a run."""
-    return f"schemathesis {' '.join(options)}\n{told}"
