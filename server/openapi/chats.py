@@ -14,15 +14,15 @@ from server.errors import (
 from server.openapi.calls import Call, Json, answer, body, link, ref
 from server.openapi.schemas import ANY, MODEL, TEXT, list_of, maybe, record
 
-_SSE: Json = TEXT | {"description": "UI message chunks, to `data: [DONE]`."}
-_SPOKEN: Json = {"role": {"enum": ["system", "user", "assistant"]}, "id": TEXT}
+_SSE: Json = ref("ForeignSent") | {"description": "UI message chunks, to `data: [DONE]`."}
+_ROLE: Json = {"enum": ["system", "user", "assistant"]}
 _UI_MESSAGE: Json = {
-    "description": "A UI message: its parts, or its text.",
+    "description": "A UI message: its `parts`, each with a `type`, or its text.",
     "anyOf": [
-        record("", ("id",), **_SPOKEN, parts=list_of(record("", ("text",), type=TEXT, text=TEXT))),
-        record("", ("id",), **_SPOKEN, content=TEXT, parts={"type": "null"})
-        | {"required": ["role", "content"]},
+        record("", role=_ROLE, parts=list_of(ANY)),
+        record("", ("parts",), role=_ROLE, content=TEXT, parts={"type": "null"}),
     ],
+    "examples": [{"role": "user", "parts": [{"type": "text", "text": "Hello"}]}],
 }
 SCHEMAS: Json = {
     "UiMessage": _UI_MESSAGE,
@@ -33,12 +33,14 @@ SCHEMAS: Json = {
         messages=list_of(ref("UiMessage"), 1),
         model=MODEL,
         session=maybe(ref("Options")),
-        system=maybe(TEXT),
+        system={"description": "A text that goes before the messages."},
         callSettings=maybe(ANY),
         config=maybe(ANY),
     )
     | {"not": {"required": ["prompt"]}},
-    "ChatStop": record("Which answer to stop.", ("activeStreamId",), activeStreamId=maybe(TEXT)),
+    "ChatStop": {
+        "description": "With an `activeStreamId` that is not the answer's id nothing is aborted."
+    },
     "ChatStopped": record(
         "It does not run any more; where it stands, if this stopped it.", success={"const": True}
     ),

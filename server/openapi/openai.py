@@ -14,7 +14,7 @@ from server.errors import (
 from server.openapi.calls import Call, Json, answer, body, link, ref
 from server.openapi.schemas import ANY, COUNT, FLAG, MODEL, TEXT, list_of, maybe, record
 
-_SSE: Json = TEXT | {"description": "OpenAI's events; each tells its id with its last chunk."}
+_SSE: Json = ref("ForeignSent") | {"description": "OpenAI's events; an id comes with the last chunk."}
 _NULL: Json = {"type": "null"}
 _FUNCTION: Json = record(
     "", ("description", "parameters"), type={"const": "function"}, name=TEXT, description=TEXT,

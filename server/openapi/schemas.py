@@ -115,13 +115,12 @@ _SESSION: Json = {
     )
     | {"additionalProperties": False},
 }
-MODEL: Json = TEXT | {"maxLength": 200, "description": "Default: the server's."}
-MESSAGE: Json = record(
-    "A message, as OpenAI has it; passed on.",
-    ("role", "content"),
-    role=TEXT,
-    content={"anyOf": [TEXT, list_of(ANY), {"type": "null"}]},
-)
+MODEL: Json = maybe(TEXT | {"maxLength": 200}) | {"description": "Default: the server's."}
+MESSAGE: Json = {
+    "type": "object",
+    "description": "A message, as OpenAI has it: `role`, `content` and more. Passed on as it is.",
+    "examples": [{"role": "user", "content": "Hello"}],
+}
 _START: Json = {
     "Start": {
         "description": "A chat-completions body, or a prompt; what is not known here is passed on.",
@@ -147,10 +146,24 @@ _START: Json = {
 _NOTICE = record(
     "A notice: not in the log, without an id.", type={"enum": ["paused", "resumed", "moving"]}
 )
+_EVENT_ID: Json = TEXT | {"pattern": "^([A-Za-z0-9_-]{22,64}\\.)?[0-9]{1,16}-[0-9]{1,16}$"}
+
+
+def _sent(event: Json, data: Json, optional: tuple[str, ...] = ("id", "retry")) -> Json:
+    """Return the schema of a server-sent event."""
+    return record("", optional, event=event, data=data, id=_EVENT_ID, retry=COUNT)
+
+
+def _json(schema: Json) -> Json:
+    """Return the schema of a text that is JSON of some kind."""
+    return TEXT | {"contentMediaType": "application/json", "contentSchema": schema}
+
+
 _NOTICES: Json = {
     "Notice": {"oneOf": [ref("SessionNotice"), ref("ResetNotice"), _NOTICE]},
     "SessionNotice": record(
-        "Where the log stands; first on every attach.",
+        "Where the log stands; first on every attach. Over SSE its `type` is the event's.",
+        ("type",),
         type={"const": "session"},
         **{name: _FACTS[name] for name in ("id", "status", "epoch", "seq", "paused", "gate", "model")},
     ),
@@ -168,6 +181,16 @@ _NOTICES: Json = {
             record("", type={"const": "ping"}),
         ],
     },
+    "ServerSent": {
+        "description": "A server-sent event: one of the log with its id, a notice by its name, the end.",
+        "anyOf": [
+            _sent({"const": "message"}, _json(ref("Event")), ("retry",)),
+            _sent({"const": "session"}, _json(ref("SessionNotice"))),
+            _sent({"enum": ["paused", "resumed", "reset", "moving"]}, _json(ANY)),
+            _sent({"const": "message"}, {"const": "[DONE]"}),
+        ],
+    },
+    "ForeignSent": _sent(TEXT, TEXT) | {"description": "A server-sent event in another dialect."},
 }
 _MODELS: Json = {
     "Model": record(

@@ -23,11 +23,11 @@ from server.openapi.calls import NDJSON, SSE, TEXT, Call, Json, answer, body, li
 
 _TEXT: Json = {"type": "string"}
 _STREAMS: Json = {
-    "sse": _TEXT
-    | {"description": "Events with `id:` and `data:`, an `Event` each; notices with `event:`."},
+    "sse": ref("ServerSent"),
     "ndjson": _TEXT | {"description": "A `Line` each."},
     "text": _TEXT | {"description": "The text; of a session that fails it breaks off."},
 }
+_ANY: Json = {"sse": {"anyOf": [ref("ServerSent"), ref("ForeignSent")]}}
 _START: Json = {"anyOf": [ref("Start"), ref("StartPush")]}
 _STARTED = (Right.CREATE, Right.READ)
 _STEERED = (Right.CONTROL,)
@@ -51,11 +51,17 @@ def _of_session(sid: str) -> Json:
         "abortSession": "Abort it.",
         "issueTicket": "Let a page read it.",
         "pushEvents": "Push its events, if it is one for that.",
+        "putEvents": "The same, as `curl -T-` does.",
         "deleteSession": "Forget it.",
     }
     return {id: link(id, says, sid=sid) for id, says in calls.items()}
 
 
+_PUSHED = {
+    NDJSON: '{"type":"content","content":"Hello"}\n{"type":"done"}\n',
+    SSE: 'data: {"type":"content","content":"Hello"}\n\ndata: [DONE]\n\n',
+    TEXT: "Hello",
+}
 _STANDING = "Where it stands; asked twice, it answers twice the same."
 _START_CALLS = (
     Call(
@@ -105,7 +111,7 @@ _SESSION_CALLS = (
     Call(
         "get", "/v1/sessions/{sid}/events", "attachSession", "sessions",
         "Stream a session from a cursor on",
-        {200: answer("The stream.", **_STREAMS), 204: answer("The client has it all.")},
+        {200: answer("The stream.", **_STREAMS | _ANY), 204: answer("The client has it all.")},
         takes=("after", "lastEventId", "stream", "delivery", "format"),
         refuses=(InvalidRequest, BadCursor, *_NO_SESSION), ticket=True,
     ),
@@ -129,7 +135,7 @@ _SESSION_CALLS = (
             "Push events: the body is the session's upstream",
             {200: answer("Redis holds it all.", json=ref("Pushed"))},
             takes=("producerSeq", "final"),
-            body={"content": {kind: {"schema": _TEXT} for kind in (NDJSON, SSE, TEXT)}},
+            body={"content": {kind: {"schema": _TEXT, "example": t} for kind, t in _PUSHED.items()}},
             refuses=(
                 InvalidRequest, BadEvent, *_NO_SESSION, SessionClosed, PushConflict, UnsupportedMediaType,
                 WrongNode,

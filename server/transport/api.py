@@ -51,7 +51,6 @@ async def _start(request: web.Request, start: Start) -> tuple[str, bool]:
 
 
 async def _start_and_stream(request: web.Request, start: Start, form: Form) -> web.StreamResponse:
-    sse.merged_of(request)  # refused before anything starts
     sid, _ = await _start(request, start)
     seat = await request.app[CONTEXT].node.seat(sid, None)
     headers = {"X-Session-Id": sid, "Location": location(request, sid)}
@@ -61,7 +60,7 @@ async def _start_and_stream(request: web.Request, start: Start, form: Form) -> w
 @routes.post("/v1/sessions")
 async def start_session(request: web.Request) -> web.StreamResponse:
     """Start a session, and stream it in the same response if a stream is asked for."""
-    form = sse.form_of(request)
+    form, _ = sse.form_of(request), sse.merged_of(request)  # refused before anything starts
     context = request.app[CONTEXT]
     start = bodies.start_of(await bodies.json_body(request), context.node.models.default)
     if form is not None:
@@ -80,6 +79,7 @@ async def one_shot(request: web.Request) -> web.StreamResponse:
         if seat.at_end:
             return web.Response(status=204)
         return await sse.deliver(request, seat, sse.ONE_SHOT, {"X-Session-Id": back[0]})
+    sse.merged_of(request)
     query = {k: v for k, v in request.query.items() if k in ("prompt", "model")}
     start = bodies.start_of(query, context.node.models.default)
     return await _start_and_stream(request, start, sse.ONE_SHOT)

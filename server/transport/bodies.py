@@ -113,7 +113,8 @@ def start_of(body: dict[str, Any], default_model: str) -> Start:
         options = msgspec.convert(rest.pop("session", {}), Options)
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"session: {error}") from None
-    model = rest.pop("model", None) or default_model
+    model = rest.pop("model", None)
+    model = default_model if model in (None, "") else model
     if not isinstance(model, str) or not 0 < len(model) <= 200:
         raise InvalidRequest("`model` must be a string, and given: this server has no default.")
     asked = not pushed or "prompt" in rest or "messages" in rest

@@ -54,9 +54,10 @@ async def begin(
     its key tries again.
     """
     node, key = request.app[CONTEXT].node, request.headers.get("Idempotency-Key")
+    fresh = key is None
     for attempt in range(TRIES):
-        sid = bodies.sid_of(key, node.secret, f"{scope} {attempt}") if key else bodies.new_sid()
-        new = await node.start(sid, start.request, start.options, start.digest, fresh=not key, echo=echo)
+        sid = bodies.new_sid() if key is None else bodies.sid_of(key, node.secret, f"{scope} {attempt}")
+        new = await node.start(sid, start.request, start.options, start.digest, fresh=fresh, echo=echo)
         seat = await node.seat(sid, None)
         if new or not _in_vain(seat.tail.log):
             break

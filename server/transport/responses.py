@@ -48,10 +48,12 @@ async def create_response(request: web.Request) -> web.StreamResponse:
 async def get_response(request: web.Request) -> web.StreamResponse:
     """Return the response as it stands; with `?stream=true`, go on after event `starting_after`."""
     seat = await _seat(request)
-    dialect = _dialect(request, seat)
-    if request.query.get("stream") != "true":
-        return await _object(seat, dialect)
+    dialect, streams = _dialect(request, seat), request.query.get("stream", "false")
     held = _number(request.query.get("starting_after")) + 1
+    if streams not in ("true", "false"):
+        raise InvalidRequest("`stream` is true or false.")
+    if streams == "false":
+        return await _object(seat, dialect)
     reply = Answer(dialect, ids(seat))
     return await parts.stream(request, *await _placed(seat, reply, held))
 

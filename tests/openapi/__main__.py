@@ -30,7 +30,9 @@ async def run(redis_url: str, minutes: float, seed: int) -> bool:
     server = Server(runner.addresses[0][1], app[CONTEXT].node, app[ACCESS])
     assert server.node is not None
     before = standing(server.node)
-    code, told = await tried(server, "--max-time", f"{60 * minutes:.0f}", "--seed", str(seed))
+    code, told = await tried(
+        server, "--max-time", f"{60 * minutes:.0f}", "--seed", str(seed), "--generation-database", "none"
+    )
     after = await settled(server.node, before)
     await runner.cleanup()
     print(f"{told}\nseed {seed}; held before {before}, afterwards {after}")

@@ -15,13 +15,14 @@ from tests.clients import Server
 
 ROOT = Path(__file__).parents[2]
 KEY, _kept = keys.mint("trial", frozenset(Right))
+CONFIG = Path(__file__).parent / "schemathesis.toml"
 MANY = 1 << 30
 SETTINGS = {
     "keys": (_kept.line,),
     # Whoever asks so much would be told to come back.
     "max_requests": MANY, "max_running": MANY, "max_paused": MANY, "max_stored": MANY,
     # What nobody ends, a push for one, ends soon by itself.
-    "first_token": 1.0, "upstream_stall": 1.0, "push_grace": 0.5, "max_seconds": 10.0, "pause_ttl": 1.0,
+    "first_token": 0.3, "upstream_stall": 0.3, "push_grace": 0.3, "max_seconds": 10.0, "pause_ttl": 0.5,
     "linger": 0.5, "lease": 1.0,
 }  # fmt: skip
 UPSTREAMS = {"demo": demo(rate=2000)}
@@ -30,9 +31,8 @@ UPSTREAMS = {"demo": demo(rate=2000)}
 async def tried(server: Server, *options: str) -> tuple[int, str]:
     """Let schemathesis try a server; return its exit code and what it says."""
     command = (
-        sys.executable, "-m", "schemathesis.cli", "--no-color", "run", server.url("/openapi.json"),
-        "--header", f"Authorization: Bearer {KEY}", "--request-timeout", "20", "--continue-on-failure",
-        "--generation-database", "none", *options,
+        sys.executable, "-m", "schemathesis.cli", "--no-color", "--config-file", str(CONFIG), "run",
+        server.url("/openapi.json"), "--header", f"Authorization: Bearer {KEY}", *options,
     )  # fmt: skip
     process = await asyncio.create_subprocess_exec(
         *command,
