@@ -17,7 +17,7 @@ from server.transport.access import ACCESS
 from server.transport.context import CONTEXT
 from server.transport.doorstep import Runner
 from tests.clients import Server
-from tests.openapi.trial import SETTINGS, UPSTREAMS, settled, standing, tried
+from tests.openapi.trial import SETTINGS, UPSTREAMS, settled, tried, used
 from tests.redis_server import RedisServer, binaries
 
 
@@ -29,7 +29,7 @@ async def run(redis_url: str, minutes: float, seed: int) -> bool:
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     server = Server(runner.addresses[0][1], app[CONTEXT].node, app[ACCESS])
     assert server.node is not None
-    before = standing(server.node)
+    before = await used(server)
     code, told = await tried(
         server, "--max-time", f"{60 * minutes:.0f}", "--seed", str(seed), "--generation-database", "none"
     )

@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+import aiohttp
 import psutil
 
 from server.callers import Right
@@ -14,8 +15,8 @@ from server.upstream.demo import demo
 from tests.clients import Server
 
 ROOT = Path(__file__).parents[2]
-KEY, _kept = keys.mint("trial", frozenset(Right))
 CONFIG = Path(__file__).parent / "schemathesis.toml"
+KEY, _kept = keys.mint("trial", frozenset(Right))
 MANY = 1 << 30
 SETTINGS = {
     "keys": (_kept.line,),
@@ -26,6 +27,8 @@ SETTINGS = {
     "linger": 0.5, "lease": 1.0,
 }  # fmt: skip
 UPSTREAMS = {"demo": demo(rate=2000)}
+PATIENCE = 60.0
+Held = dict[str, int]
 
 
 async def tried(server: Server, *options: str) -> tuple[int, str]:
@@ -46,22 +49,36 @@ async def tried(server: Server, *options: str) -> tuple[int, str]:
     return process.returncode, told.decode()
 
 
-def standing(node: Node) -> dict[str, int]:
+def held(node: Node) -> Held:
     """Count what a node holds: this process's descriptors and tasks, sessions, viewers."""
     levels = node.levels()
     return {
         "descriptors": psutil.Process().num_fds(),
         "tasks": len(asyncio.all_tasks()),
         "tails": len(node._hub.followers),
-        **levels.sessions,
         "viewers": sum(levels.viewers.values()),
+        **levels.sessions,
     }
 
 
-async def settled(node: Node, before: dict[str, int], patience: float = 60.0) -> dict[str, int]:
+async def used(server: Server) -> Held:
+    """Have one session, so that all is open that stays open; return what is held when it is gone."""
+    assert server.node is not None
+    headers = {"Authorization": f"Bearer {KEY}"}
+    async with aiohttp.ClientSession(headers=headers) as http:
+        asked = http.post(server.url("/v1/sessions?stream=sse"), json={"prompt": "x"})
+        async with asked as response:
+            assert b"[DONE]" in await response.read()
+    async with asyncio.timeout(PATIENCE):
+        while held(server.node)["tails"]:
+            await asyncio.sleep(0.05)
+    return held(server.node)
+
+
+async def settled(node: Node, before: Held) -> Held:
     """Wait until nothing is held beyond what was before; return what is held."""
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + patience
-    while (now := standing(node)) != before and loop.time() < deadline:
+    deadline = loop.time() + PATIENCE
+    while (now := held(node)) != before and loop.time() < deadline:
         await asyncio.sleep(0.05)
     return now
