@@ -26,7 +26,10 @@ POST_BODIES = [
     (b'{"messages":["x"]}', 400, "invalid_request"),
     (b'{"prompt":"x","model":7}', 400, "invalid_request"),
     (b'{"prompt":"x","model":"nobody-has-this"}', 404, "unknown_model"),
+    (b'{"prompt":"x","model":0}', 400, "invalid_request"),
     (b'{"prompt":"x","session":{"ttl":-1}}', 400, "invalid_request"),
+    (b'{"prompt":"x","session":{"hold_limit":1e30}}', 400, "invalid_request"),
+    (b'{"prompt":"x","session":{"hold_limit":9007199254740993}}', 400, "invalid_request"),
     (b'{"prompt":"x","session":{"surprise":1}}', 400, "invalid_request"),
     (b'{"prompt":"x","session":[]}', 400, "invalid_request"),
     (b'{"prompt":"' + b"x" * 2_000_000 + b'"}', 413, "too_large"),
@@ -106,6 +109,22 @@ async def test_what_is_refused_has_started_nothing(node, http, method, query, st
         assert response.status == status
     async with http.get(node.url("/v1/sessions")) as response:
         assert (await response.json())["sessions"] == []
+
+
+@pytest.mark.parametrize("query", ["stream=maybe", "starting_after=x", "stream=&starting_after=1"])
+async def test_a_responses_parameters_are_read_whatever_the_others_say(node, http, query):
+    async with http.post(node.url("/v1/responses"), json={"input": "x"}) as response:
+        id = (await response.json())["id"]
+    async with http.get(node.url(f"/v1/responses/{id}?{query}")) as response:
+        assert (response.status, (await response.json())["error"]["code"]) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize("path", ["sessions", "chat/completions", "responses"])
+async def test_an_empty_idempotency_key_is_refused(node, http, path):
+    body = {"input": "x"} if path == "responses" else {"messages": [{"role": "user", "content": "x"}]}
+    headers = {"Idempotency-Key": ""}
+    async with http.post(node.url(f"/v1/{path}"), json=body, headers=headers) as response:
+        assert (response.status, (await response.json())["error"]["code"]) == (400, "invalid_request")
 
 
 async def test_a_stream_has_no_head_of_its_own(node, http):
