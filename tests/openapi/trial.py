@@ -24,7 +24,7 @@ SETTINGS = {
     "max_requests": MANY, "max_running": MANY, "max_paused": MANY, "max_stored": MANY,
     # What nobody ends, a push for one, ends soon by itself.
     "first_token": 0.3, "upstream_stall": 0.3, "push_grace": 0.3, "max_seconds": 10.0, "pause_ttl": 0.5,
-    "linger": 0.5, "lease": 1.0,
+    "linger": 0.5, "lease": 5.0,
 }  # fmt: skip
 UPSTREAMS = {"demo": demo(rate=2000)}
 PATIENCE = 60.0
@@ -75,10 +75,11 @@ async def used(server: Server) -> Held:
     return held(server.node)
 
 
-async def settled(node: Node, before: Held) -> Held:
-    """Wait until nothing is held beyond what was before; return what is held."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + PATIENCE
-    while (now := held(node)) != before and loop.time() < deadline:
+async def left_over(node: Node, before: Held) -> Held:
+    """Return what a node holds beyond what it held before, once it is nothing, or nothing more goes."""
+    deadline = asyncio.get_running_loop().time() + PATIENCE
+    while True:
+        more = {name: count - before[name] for name, count in held(node).items() if count > before[name]}
+        if not more or asyncio.get_running_loop().time() > deadline:
+            return more
         await asyncio.sleep(0.05)
-    return now
