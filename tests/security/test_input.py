@@ -11,6 +11,7 @@ import pytest
 from server.session.ledger import _tag
 from tests import sources
 from tests.clients import Socket, collect, sse, start
+from tests.security.people import LINES
 from tests.waiting import HANG
 
 GOOD = "g" * 32
@@ -86,6 +87,23 @@ async def test_header_injection_is_no_request(node):
         answer = await sent(node, request("GET", "/v1/models", line))
         assert answer.split()[1] == b"400"
         assert b"Evil" not in answer
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["Authorization: Bearer tw_~", "Authorization: Bearer ~", "Cookie: tokenwire=~"],
+)
+async def test_a_credential_that_is_no_text_is_none(make_node, header):
+    node = await make_node(keys=LINES, jwt_secret="s" * 32)
+    answer = await sent(node, request("GET", "/v1/models", header).replace(b"~", b"\xff"))
+    assert answer.split()[1] == b"401"
+
+
+async def test_a_conversation_that_is_no_text_is_none(node):
+    body = '{"messages":[{"role":"user","content":"x"}]}'
+    headers = ("Content-Type: application/json", f"Content-Length: {len(body)}", "X-Conversation-Id: ~")
+    asked = request("POST", "/v1/chat/completions", *headers, body=body).replace(b"~", b"\xff")
+    assert (await sent(node, asked)).split()[1] == b"400"
 
 
 async def test_a_conversation_and_a_model_may_be_called_anything_and_steer_no_key(
