@@ -5,7 +5,11 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
+
+import psutil
 
 from server.events import Content
 from server.upstream import Request
@@ -29,6 +33,14 @@ class Process(Server):
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
+    def memory(self) -> int:
+        """Return the bytes that it holds."""
+        return psutil.Process(self.process.pid).memory_info().rss
+
+    def descriptors(self) -> int:
+        """Return how many files it has open."""
+        return psutil.Process(self.process.pid).num_fds()
+
     async def end(self) -> int:
         if self.process.returncode is None:
             self.signal(signal.SIGCONT)
@@ -36,15 +48,21 @@ class Process(Server):
         return await self.process.wait()
 
 
-async def serve(redis_url: str, **flags: object) -> Process:
-    """Start a node on a free port and return it once it serves."""
+async def serve(
+    redis_url: str,
+    *,
+    program: Sequence[str] = ("run.py",),
+    errors: IO[bytes] | None = None,
+    **flags: object,
+) -> Process:
+    """Start a node on a free port and return it once it serves; `errors` takes its log."""
     options = [
         f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}")
         for name, value in flags.items()
     ]
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "run.py", "--port=0", f"--redis={redis_url}", *options,
-        cwd=ROOT, stdout=asyncio.subprocess.PIPE,
+        sys.executable, *program, "--port=0", f"--redis={redis_url}", *options,
+        cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=errors,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )  # fmt: skip
     assert process.stdout is not None
