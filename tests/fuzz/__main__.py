@@ -6,6 +6,7 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.fuzz import live
@@ -20,7 +21,7 @@ SHARE = 0.4
 """Of the time, for the real server."""
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Fuzz each target for its share of the time, or see one input again."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__.split("\n")[0])
     parser.add_argument("--minutes", type=float, default=60)
@@ -31,7 +32,7 @@ def main() -> int:
     parser.add_argument(
         "--again", nargs=2, metavar=("TARGET", "FILE"), help="run one input that was kept"
     )
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     # Ended by a signal, it ends what it started, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     if args.again:

@@ -48,8 +48,8 @@ GROWTH = 40 << 20
 FLAGS: dict[str, object] = {
     "max-seconds": 4, "max-tokens": 2000, "linger": 0.5, "ttl": 30, "lease": 2, "drain": 0,
     "push-grace": 1, "upstream-stall": 3, "first-token": 3, "heartbeat": 1, "pause-ttl": 2,
-    "send-timeout": 2, "idle-timeout": 5, "max-requests": 1 << 40, "max-running": 1 << 40, "max-paused": 1 << 40,
-    "max-stored": 1 << 40, "max-streams": 1 << 40, "log-level": "error",
+    "send-timeout": 2, "idle-timeout": 5, "max-requests": 1 << 40, "max-running": 1 << 40,
+    "max-paused": 1 << 40, "max-stored": 1 << 40, "max-streams": 1 << 40, "log-level": "error",
 }  # fmt: skip
 
 
