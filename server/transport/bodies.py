@@ -14,13 +14,14 @@ import orjson
 from aiohttp import web
 
 from server.errors import BadCursor, BadJson, InvalidRequest, NotFound, TooLarge
-from server.events import Cursor
+from server.events import Cursor, tellable
 from server.session.state import Options
 from server.trail import SESSION
 from server.upstream import Head, Request
 
 _SID = re.compile(r"[A-Za-z0-9_-]{22,64}", re.ASCII)
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
+_NO_TEXT = re.compile("[\ud800-\udfff]")
 BODY_TIMEOUT = 30.0
 PUSH = "push"
 
@@ -37,6 +38,11 @@ class Start:
 def valid_sid(text: Any) -> bool:
     """Say whether this can be a session's id at all."""
     return isinstance(text, str) and _SID.fullmatch(text) is not None
+
+
+def is_text(header: str) -> bool:
+    """Say whether a header's value was UTF-8: of another one every strange byte is a surrogate."""
+    return _NO_TEXT.search(header) is None
 
 
 def cursor_of(text: str | None) -> Cursor | None:
@@ -80,6 +86,8 @@ async def json_body(request: web.Request) -> dict[str, Any]:
         raise TooLarge() from None
     except TimeoutError:
         raise InvalidRequest("The body came too slowly.") from None
+    except web.RequestPayloadError:
+        raise InvalidRequest("The body is not what its headers say.") from None
     return json_object(raw)
 
 
@@ -91,6 +99,8 @@ def json_object(raw: bytes | str) -> dict[str, Any]:
         raise BadJson() from None
     if not isinstance(body, dict):
         raise BadJson()
+    if not tellable(body):
+        raise BadJson("Expected one JSON object, and one that is not nested so deeply.")
     return body
 
 

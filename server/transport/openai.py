@@ -75,8 +75,8 @@ def kept(request: web.Request, options: Options, *, lasts: bool = False) -> Opti
     """
     conversation = request.headers.get("X-Conversation-Id")
     if conversation is not None:
-        if not 0 < len(conversation) <= 200:
-            raise InvalidRequest("X-Conversation-Id has 1 to 200 characters.")
+        if not (0 < len(conversation) <= 200 and bodies.is_text(conversation)):
+            raise InvalidRequest("X-Conversation-Id has 1 to 200 characters, in UTF-8.")
         return msgspec.structs.replace(options, conversation=conversation)
     if not lasts and options.orphan_ttl is None and options.conversation is None:
         return msgspec.structs.replace(options, orphan_ttl=0.0)

@@ -1,14 +1,12 @@
-"""Targets: what comes over the connections that are ours to read, from upstreams and from Redis."""
+"""Targets: what an upstream's HTTP server answers."""
 
 import asyncio
 import atexit
 import math
 from functools import cache
-from types import SimpleNamespace
 from typing import Any
 
 from server.errors import UpstreamFailed
-from server.session.link import Link
 from server.upstream.exchange import Answer, Wire
 from server.upstream.http_answers import check_status
 from server.wire.openai_errors import of_error
@@ -77,28 +75,3 @@ def _taken(answer: Answer) -> list[Any]:
         return [*told, bytes(body), type(error)]
     pouring.close()
     raise AssertionError("a closed connection leaves its reader waiting")
-
-
-def redis_replies(data: bytes) -> None:
-    """What Redis answers: any reads give the same replies, and what is no reply ends the connection."""
-
-    def read(pieces: Pieces) -> tuple[list[str], bool]:
-        transport, replies = _Transport(), list[str]()
-        link = loop().run_until_complete(_linked(transport, replies))
-        link.send([], 3)
-        for piece in pieces:
-            if not transport.gone:
-                link.data_received(piece)
-        return replies, transport.gone
-
-    same(read, data)
-
-
-async def _linked(transport: Any, replies: list[str]) -> Link:
-    transport.set_protocol = lambda protocol: None
-    connection = SimpleNamespace(
-        _parser=SimpleNamespace(parse_error=ValueError),
-        _reader=SimpleNamespace(at_eof=lambda: False),
-        _writer=SimpleNamespace(is_closing=lambda: False, transport=transport),
-    )
-    return Link(connection, lambda found: replies.extend(map(repr, found)), lambda: None)

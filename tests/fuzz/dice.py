@@ -27,11 +27,6 @@ def by_dice(
             tally.add(verdict(target.run, data))
             tally.inputs += 1
         tally.seconds = time.monotonic() - began
-        tally.add(rising(target, mutator, pool, dice))
+        sample = [mutator.mutated(dice.choice(pool)) for _ in range(SAMPLE)]
+        tally.add(left_behind(target.run, sample))
     return tally
-
-
-def rising(target: Target, mutator: Mutator, pool: list[bytes], dice: random.Random):
-    """Return a finding if a sample of inputs leaves memory behind."""
-    sample = [mutator.mutated(dice.choice(pool)) for _ in range(SAMPLE)]
-    return left_behind(target.run, sample)

@@ -13,7 +13,7 @@ import time
 from importlib.util import find_spec
 
 from tests.fuzz.judge import Finding
-from tests.fuzz.mutate import LARGEST, Mutator
+from tests.fuzz.mutate import Mutator
 from tests.fuzz.tally import FOLDER, Tally, corpus_of
 
 PATIENCE = 120
@@ -88,9 +88,9 @@ def main(name: str, seconds: float, seed: int) -> None:
 
     folder = corpus_of(name)
     for number, data in enumerate(target.seeds):
-        (folder / f"seed-{number}").write_bytes(data[:LARGEST])
+        (folder / f"seed-{number}").write_bytes(data)
     options = [
-        f"-max_len={LARGEST}", f"-seed={seed}", "-timeout=60", "-rss_limit_mb=1024",
+        "-max_len=2048", "-len_control=100", f"-seed={seed}", "-timeout=60", "-rss_limit_mb=1024",
         f"-artifact_prefix={FOLDER / name}-fatal-", str(folder),
     ]  # fmt: skip
     with watched():

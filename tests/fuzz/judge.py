@@ -104,6 +104,8 @@ def _peak() -> int:
 def _kind(error: BaseException) -> str:
     """Name an error by its type and the last place in our code: where it was raised, but for a hang."""
     frames = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, Hang):
+        frames.pop()  # the bell's own
     ours = [frame for frame in frames if Path(frame.filename).is_relative_to(ROOT)] or frames
     inner = [frame for frame in ours if "/server/" in frame.filename] or ours
     last = inner[-1]

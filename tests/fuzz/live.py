@@ -41,8 +41,8 @@ PULSE = 1.0
 TOKENS = 200
 WARM = 240
 """Inputs until a server holds what it will hold."""
-ENOUGH = 1 << 18
-"""Bytes of an answer."""
+STAY = 0.4
+"""Seconds after which a client leaves, whatever comes."""
 GROWTH = 40 << 20
 """Bytes that a server may hold more than after its first thousands of connections."""
 FLAGS: dict[str, object] = {
@@ -148,12 +148,13 @@ class Fuzzed:
             for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True):
                 writer.write(data[a:b])
                 await asyncio.sleep(0)
-            while len(answer) < ENOUGH and (piece := await _read(reader)):
+            until = time.monotonic() + STAY
+            while time.monotonic() < until and (piece := await _read(reader)):
                 answer += piece
             if dice.random() < 0.5 and writer.can_write_eof():
                 writer.write_eof()
                 answer += await _read(reader)
-        except ConnectionError:
+        except OSError:
             pass  # the server may hang up on what it does not like
         finally:
             writer.transport.abort()

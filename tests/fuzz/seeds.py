@@ -167,11 +167,6 @@ URLS = (
     b"redis+cluster://a:1,b:2", b"unix:///run/redis.sock?db=1", b"rediss://[::1]:6379/0", b"10.0.0.0/8",
     b"app:create+read:" + b"0" * 64 + b" # comment",
 )  # fmt: skip
-REPLIES = (
-    b"+OK\r\n:1\r\n$5\r\nhello\r\n", b"*2\r\n$1\r\na\r\n*-1\r\n-ERR no\r\n$-1\r\n",
-    b"%1\r\n+a\r\n:1\r\n_\r\n#t\r\n",
-    b",1.5\r\n(99999999999999999999\r\n~2\r\n:1\r\n:2\r\n", b">2\r\n+message\r\n+x\r\n=7\r\ntxt:abc\r\n",
-)  # fmt: skip
 CHUNKED = (
     *CHUNKS,
     *(b"data: %b\n\n" % chunk for chunk in _json(_ONE, _CALLING, _WHOLE)),

@@ -11,13 +11,14 @@ Pieces = tuple[bytes, ...]
 
 
 def splits(data: bytes) -> Iterator[Pieces]:
-    """Yield the ways to cut; the first is not to."""
-    yield (data,)
+    """Yield the ways to cut; the first is not to. No read brings nothing."""
+    yield (data,) if data else ()
     yield tuple(data[at : at + 1] for at in range(len(data)))
     dice = random.Random(data)
     for _ in range(2):
         cuts = sorted(dice.randrange(len(data) + 1) for _ in range(dice.randint(1, 6)))
-        yield tuple(data[a:b] for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True))
+        places = zip([0, *cuts], [*cuts, len(data)], strict=True)
+        yield tuple(data[a:b] for a, b in places if b > a)
 
 
 def same(read: Callable[[Pieces], T], data: bytes) -> T:

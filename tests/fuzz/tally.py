@@ -19,6 +19,13 @@ class Tally:
     seconds: float = 0.0
     findings: dict[str, Finding] = field(default_factory=dict)
 
+    def join(self, other: "Tally") -> None:
+        """Count what another one has seen of the same target."""
+        self.inputs += other.inputs
+        self.seconds += other.seconds
+        for finding in other.findings.values():
+            self.add(finding)
+
     def add(self, finding: Finding | None) -> None:
         """Keep a finding, the smallest of its kind."""
         if finding is not None:

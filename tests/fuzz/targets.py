@@ -26,7 +26,6 @@ TARGETS: dict[str, Target] = {
     "any_body": Target(upstreams.any_body, seeds.TYPED, (*seeds.KIND_WORDS, *seeds.CHUNK_WORDS)),
     "pushed_body": Target(upstreams.pushed_body, seeds.TYPED, (*seeds.KIND_WORDS, *seeds.EVENT_WORDS)),
     "http_answer": Target(connections.http_answer, seeds.ANSWERS, seeds.HTTP_WORDS),
-    "redis_replies": Target(connections.redis_replies, seeds.REPLIES, (b"\r\n", b"*", b"$-1", b"%2\r\n")),
     "cursor": Target(clients.cursor, seeds.CURSORS, (b"-", b".", b"0", seeds.SID.encode())),
     "setting": Target(clients.setting, seeds.URLS, (b"://", b"redis", b"http", b"@", b"[", b"::1")),
     "start": Target(clients.start, seeds.STARTS, seeds.BODY_WORDS),

@@ -7,7 +7,7 @@ from typing import Any
 
 from server.errors import TokenwireError, UpstreamFailed, UpstreamInvalid
 from server.upstream import Head, Request
-from server.upstream.any_body import reader_of
+from server.upstream.any_body import kind_of, reader_of
 from server.upstream.caller import Reader
 from server.upstream.chunks import ChunkReader, whole_answer
 from server.upstream.message_events import MessageStream
@@ -36,10 +36,11 @@ def sse(data: bytes) -> None:
     def read(pieces: Pieces) -> list[Message | None]:
         parser, messages = SSEParser(limit), list[Message | None]()
         try:
-            for piece in pieces:
+            for at, piece in enumerate(pieces, 1):
                 messages += parser.feed(piece)
-                # An open line, and of the event before it data, type and id.
-                assert _held(parser) <= 4 * limit, "more is kept than the limit allows"
+                if at % 64 == 0 or at == len(pieces):
+                    # An open line, and of the event before it data, type and id.
+                    assert _held(parser) <= 4 * limit, "more is kept than the limit allows"
         except UpstreamInvalid:
             messages.append(None)
         return messages
@@ -116,11 +117,16 @@ def anthropic_messages(data: bytes) -> None:
     _outcome(events, whole)
 
 
+def _is_text(content_type: str) -> bool:
+    kind, _ = kind_of(content_type)
+    return kind.startswith("text/") and kind != "text/event-stream"
+
+
 def any_body(data: bytes) -> None:
     """A body of any kind: its type on the first line."""
     head, _, body = data.partition(b"\n")
     kind, whole = head.decode("latin-1"), len(data) % 2 == 0
-    textual = not re.search("json|event-stream", kind)
+    textual = _is_text(kind)
     same(partial(_answered, lambda push: reader_of(kind, push, whole), textual), body)
 
 
@@ -128,7 +134,7 @@ def pushed_body(data: bytes) -> None:
     """A pushed body: its type on the first line."""
     head, _, body = data.partition(b"\n")
     kind = head.decode("utf-8", "surrogateescape")
-    textual = not re.search("json|event-stream", kind)
+    textual = _is_text(kind)
     same(lambda pieces: loop().run_until_complete(_pushed(kind, pieces, textual)), body)
 
 
