@@ -141,7 +141,7 @@ def log_entries(data: bytes) -> None:
     dice = random.Random(data)
     at = dice.randrange(sealed.index(b"\0", sealed.index(b"\0") + 1) + 1, len(sealed))
     changed = sealed[:at] + bytes([sealed[at] ^ (1 << dice.randrange(8))]) + sealed[at + 1 :]
-    for row in ((id, [name, changed]), (b"7-99", [name, sealed])):
+    for row in ((id, [name, changed]), (b"8-1", [name, sealed])):
         try:
             _SEALED.entries(SID, [row])
         except StoreUnavailable:

@@ -61,8 +61,7 @@ def _keeps(data):
 )
 def test_a_target_that_is_wrong_is_found(run, kind):
     tally = by_dice("wrong", Target(run, SEEDS), 1, lambda count: count >= INPUTS)
-    (finding,) = tally.findings.values()
-    assert kind in finding.kind
+    (finding,) = [found for found in tally.findings.values() if kind in found.kind]
     if kind != "leak":
         with watched():
             again = verdict(run, finding.data)
@@ -90,7 +89,7 @@ def test_an_input_that_needs_much_memory_is_found():
     code = (
         "from tests.fuzz.judge import verdict, watched\n"
         "with watched():\n"
-        "    print(verdict(lambda data: bytes(data[0] << 24) and None, b'\\x0a').kind)\n"
+        "    print(verdict(lambda data: data * (160 << 20) and None, b'x').kind)\n"
     )
     told = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
