@@ -22,7 +22,7 @@ def by_dice(
     began = time.monotonic()
     with watched():
         waiting = list(pool)
-        while waiting or not enough(tally.inputs):
+        while not enough(tally.inputs):
             data = waiting.pop() if waiting else mutator.mutated(dice.choice(pool), dice.choice(pool))
             tally.add(verdict(target.run, data))
             tally.inputs += 1
