@@ -25,6 +25,16 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+def memory(pid: int) -> int:
+    """Return the bytes that a process holds."""
+    return psutil.Process(pid).memory_info().rss
+
+
+def descriptors(pid: int) -> int:
+    """Return how many files a process has open."""
+    return psutil.Process(pid).num_fds()
+
+
 class Process(Server):
     """A node that `run.py` serves."""
 
@@ -32,14 +42,6 @@ class Process(Server):
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
-
-    def memory(self) -> int:
-        """Return the bytes that it holds."""
-        return psutil.Process(self.process.pid).memory_info().rss
-
-    def descriptors(self) -> int:
-        """Return how many files it has open."""
-        return psutil.Process(self.process.pid).num_fds()
 
     async def end(self) -> int:
         if self.process.returncode is None:

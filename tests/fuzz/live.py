@@ -27,7 +27,7 @@ from tests.fuzz.calls import EPOCH, SID, Caller
 from tests.fuzz.clients import KEY
 from tests.fuzz.judge import Finding
 from tests.fuzz.tally import Tally
-from tests.processes import Process, demo_text, serve
+from tests.processes import Process, demo_text, descriptors, memory, serve
 from tests.redis_server import RedisServer, binaries
 
 AT_ONCE = 24
@@ -61,6 +61,14 @@ class Held:
     files: int
     memory: int
 
+    def exceeds(self, before: "Held") -> bool:
+        """Say whether that is more than it was."""
+        lasting = self.tasks > before.tasks or self.files > before.files
+        return lasting or self.memory > before.memory + GROWTH
+
+    def __str__(self) -> str:
+        return f"{self.tasks} tasks, {self.files} files, {self.memory / (1 << 20):.1f} MiB"
+
 
 class Fuzzed:
     """The server, what is known of it, and the sessions whose names go into inputs."""
@@ -89,7 +97,8 @@ class Fuzzed:
         self.node.signal(signal.SIGUSR2)
         async with asyncio.timeout(PATIENCE):
             tasks = int(await self.node.process.stdout.readline())
-        return Held(tasks, self.node.descriptors(), self.node.memory())
+        pid = self.node.process.pid
+        return Held(tasks, descriptors(pid), memory(pid))
 
     async def at_rest(self, until: Callable[[Held, Held], bool]) -> Held:
         """Wait until it has come to rest; return what it holds then, or at last."""
@@ -229,14 +238,22 @@ async def fuzz(seed: int, enough: Callable[[int], bool]) -> Tally:
     tally, caller = Tally("live"), Caller(random.Random(f"{seed} live"))
     began = time.monotonic()
     async with running() as fuzzed:
-        await _rounds(fuzzed, tally, caller, lambda count: count >= WARM)
-        before = await fuzzed.at_rest(
-            lambda last, now: last.tasks == now.tasks and last.files == now.files
-        )
-        await _rounds(fuzzed, tally, caller, enough)
-        tally.seconds = time.monotonic() - began
-        for what in await _after(fuzzed, before):
-            tally.add(Finding(what, b"", what))
+        try:
+            await _rounds(fuzzed, tally, caller, lambda count: count >= WARM)
+            before = await fuzzed.at_rest(
+                lambda last, now: (last.tasks, last.files) == (now.tasks, now.files)
+            )
+            await _rounds(fuzzed, tally, caller, enough)
+            tally.seconds = time.monotonic() - began
+            after = await fuzzed.at_rest(lambda _, now: not now.exceeds(before))
+            wrong = await _after(fuzzed, before, after)
+            tally.note = (
+                f"the server held {before} before, {after} after; slowest answer {fuzzed.slowest:.2f} s"
+            )
+        except (OSError, TimeoutError, ValueError, AssertionError, aiohttp.ClientError) as error:
+            wrong = [f"the server fails: {''.join(traceback.format_exception(error))}"]
+    for what in wrong:
+        tally.add(Finding(what.partition("\n")[0], b"", what))
     return tally
 
 
@@ -257,14 +274,9 @@ async def _rounds(fuzzed: Fuzzed, tally: Tally, caller: Caller, enough: Callable
         await asyncio.gather(pulse, return_exceptions=True)
 
 
-async def _after(fuzzed: Fuzzed, before: Held) -> list[str]:
+async def _after(fuzzed: Fuzzed, before: Held, after: Held) -> list[str]:
     """Say what is wrong when all is over."""
-    if fuzzed.node.process.returncode is not None:
-        return ["the server is gone"]
-    now = await fuzzed.at_rest(lambda last, now: now.tasks <= before.tasks and now.files <= before.files)
-    wrong = []
-    if now.tasks > before.tasks or now.files > before.files or now.memory > before.memory + GROWTH:
-        wrong.append(f"it holds more than before: {before}, {now}")
+    wrong = [f"it holds more than before: {before}; {after}"] if after.exceeds(before) else []
     client = fuzzed.redis.client()
     forever = [key for key in client.scan_iter("*") if client.ttl(key) == -1]
     client.close()

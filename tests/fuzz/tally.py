@@ -12,12 +12,13 @@ FOLDER = ROOT / ".fuzz"
 
 @dataclass
 class Tally:
-    """One target's inputs, the seconds that they took, and the findings by kind."""
+    """One target's inputs, the seconds that they took, the findings by kind, and what to say beside."""
 
     target: str
     inputs: int = 0
     seconds: float = 0.0
     findings: dict[str, Finding] = field(default_factory=dict)
+    note: str = ""
 
     def join(self, other: "Tally") -> None:
         """Count what another one has seen of the same target."""
@@ -64,6 +65,7 @@ def report(tallies: Iterable[Tally]) -> str:
     lines, told = [HEAD], list[str]()
     for tally in tallies:
         lines.append(tally.row)
+        told += ["", tally.note] if tally.note else []
         for finding in tally.findings.values():
             path = save(tally.target, finding)
             told += ["", f"{tally.target}: {finding.kind}", finding.told.rstrip()]

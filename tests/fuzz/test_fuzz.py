@@ -142,6 +142,20 @@ async def test_a_server_that_fails_is_found_and_what_it_logged_is_blamed_on_the_
     await runner.cleanup()
 
 
+@pytest.mark.parametrize(
+    ("after", "more"),
+    [
+        (live.Held(5, 20, 80 << 20), False),
+        (live.Held(3, 19, 80 << 20), False),
+        (live.Held(6, 20, 80 << 20), True),
+        (live.Held(5, 21, 80 << 20), True),
+        (live.Held(5, 20, 130 << 20), True),
+    ],
+)
+def test_what_is_left_afterwards_is_found(after, more):
+    assert after.exceeds(live.Held(5, 20, 80 << 20)) is more
+
+
 def test_the_same_seed_makes_the_same_inputs():
     first, second = (Caller(random.Random(7)) for _ in range(2))
     inputs = [first.next() for _ in range(200)]
