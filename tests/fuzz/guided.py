@@ -38,6 +38,8 @@ def by_atheris(name: str, seconds: float, seed: int) -> Tally:
         except subprocess.TimeoutExpired:
             process.kill()
             told, _ = process.communicate()
+        finally:
+            process.kill()  # if we are ended ourselves
     tally.seconds = time.monotonic() - began
     for line in told.splitlines():
         item = json.loads(line)
