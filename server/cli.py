@@ -173,13 +173,21 @@ async def _node(settings: Settings, announce: Callable[[int], None], shared: boo
         gc.set_threshold(GC_YOUNG, 10, 10)
         await stop.wait()
         if relieved.is_set() and shared:
-            await site.stop()  # a successor is there for who asks from now on
+            await _make_way(runner, site)
         # Before the port is closed: who asks meanwhile is answered, and told to go elsewhere.
         await app[CONTEXT].node.drain(settings.drain)
     finally:
         await _clean_up(runner, settings.drain + 2 * LEFTOVER)
         await watched.aclose()
     return 0
+
+
+async def _make_way(runner: "web.AppRunner", site: "web.TCPSite") -> None:
+    """Leave who asks from now on to a successor, also if a connection was kept open for it."""
+    await site.stop()
+    await asyncio.sleep(0)  # what has been asked by now is answered
+    assert runner.server is not None
+    runner.server.pre_shutdown()
 
 
 def _set(events: Iterable[asyncio.Event]) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 from server.callers import CALLER
 from server.counts import COUNTS, Levels
 from server.errors import StoreUnavailable
-from server.events import AbortReason
 from server.session.answers import Flag
 from server.session.appender import Appender
 from server.session.follower import Follower
@@ -123,6 +122,7 @@ class Producers:
         self._orphaned = orphaned
         self._running: dict[str, Producer] = {}
         self._beats: deque[tuple[float, Producer]] = deque()
+        self._draining = False
         hot.reconnected = self._look_again
         tasks.spawn(self._beat())
 
@@ -165,6 +165,8 @@ class Producers:
         self, who: Identity, upstream: Upstream, request: Request, *, anew: bool, heirs: int
     ) -> tuple[Flag, int]:
         """Take over a session whose producer is gone; it runs here if the flag is OK."""
+        if self._draining:
+            return Flag.HELD, 0  # for a node that stays
         flag, epoch = await self._store.inherit(who, self._rules.lease, anew, heirs)
         if flag is Flag.OK and (follower := await self._hub.inherited(who.sid, epoch, anew)):
             producer = self._made(who, follower, heir=True)
@@ -211,13 +213,14 @@ class Producers:
             producer.appender.check()
 
     async def drain(self, seconds: float) -> None:
-        """Let what runs end; after `seconds`, end it."""
+        """Let what runs end; after `seconds`, end it or hand it over. Nothing is inherited any more."""
+        self._draining = True
         running = [p.closed for p in self._running.values() if not p.closed.done()]
         if running:
             _, late = await asyncio.wait(running, timeout=seconds)
             for producer in self._running.values():
                 if producer.closed in late:
-                    producer.stop(AbortReason.SHUTDOWN)
+                    producer.leave()
             await asyncio.wait(running, timeout=LAST_WORD)
         written = [p.appender.over for p in self._running.values()]
         if written:
