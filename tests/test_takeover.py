@@ -179,6 +179,38 @@ async def test_an_heir_has_an_heir_but_not_for_ever(make_process, http):
     assert text_of(events) == (await demo_text("k", 5000))[: len(text_of(events))]
 
 
+async def test_a_node_that_ends_hands_its_answers_over_and_that_is_no_death(make_process, http, upstream):
+    node, events = await make_process(), []
+    body = {"model": "served", "prompt": "k", "rate": 100, "tokens": 90_000, "seed": "h", "until": "h"}
+    sid = await start(http, node, **body)
+    for turn in range(1, HEIRS + 2):
+        while len(epochs(events)) < turn:
+            events += await collect(clients.sse(http, node, sid, events[-1]["id"] if events else None), 5)
+        successor = await make_process()
+        node.signal(signal.SIGTERM)
+        assert await asyncio.wait_for(node.process.wait(), 10) == 0
+        node = successor
+    await http.post(f"{upstream}/over/h")
+    events += await asyncio.wait_for(collect(clients.sse(http, node, sid, events[-1]["id"])), 10)
+    assert events[-1]["type"] == "done"
+    assert seqs(events) == list(range(1, len(events) + 1))
+    assert text_of(events) == expected_text("h", len(events) - 1)
+
+
+async def test_a_session_that_ends_with_its_connection_is_told_its_end_on_it(make_process, http):
+    node, other = await make_process(), await make_process()
+    url = node.url("/v1/chat/completions")
+    body = {"model": "whole", "messages": [{"role": "user", "content": "k"}], "stream": True, "rate": 50}
+    async with http.post(url, json=body | {"tokens": 5000}) as response:
+        await response.content.readuntil(b"\n\n")
+        node.signal(signal.SIGTERM)
+        assert b"The server was shut down" in await response.read()
+        sid = response.headers["X-Session-Id"]
+    assert await asyncio.wait_for(node.process.wait(), 10) == 0
+    async with http.get(other.url(f"/v1/sessions/{sid}")) as response:
+        assert (await response.json())["status"] == "aborted"
+
+
 async def test_a_pause_and_an_abort_reach_an_heir(make_process, http):
     doomed, other = await make_process(), await make_process()
     sid = await start(http, doomed, model="whole", prompt="k", rate=50, tokens=5000)
