@@ -38,11 +38,11 @@ _HTTP: dict[type[web.HTTPException], type[TokenwireError]] = {
 async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer every error in the protocol's form; nobody is ever shown a stack.
 
-    A node that drains keeps no connection open behind an answer: who asks again has to find another
-    one, or, behind the same port, its successor.
+    A node that leaves keeps no connection open behind an answer: who asks again has to find another one,
+    or, behind the same port, its successor.
     """
     response = await _answered(request, handler)
-    if request.app[CONTEXT].node.draining:
+    if request.app[CONTEXT].node.leaving:
         response.force_close()
     return response
 

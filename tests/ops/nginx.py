@@ -35,10 +35,10 @@ class Nginx:
     def __init__(self, folder: Path, nodes: list[int], changes: dict[str, str]) -> None:
         assert BINARY is not None
         self.port = free_port()
-        servers = "\n".join(f"server 127.0.0.1:{port} max_fails=1 fail_timeout=2s;" for port in nodes)
+        servers = "\n".join(f"server 127.0.0.1:{port} max_fails=0;" for port in nodes)
         changes = changes | {
             "listen 80;": f"listen 127.0.0.1:{self.port};",
-            "server 127.0.0.1:8080 max_fails=1 fail_timeout=2s;": servers,
+            "    server 127.0.0.1:8080 max_fails=0;": servers,
         }
         text = CONFIG.read_text()
         for old, new in changes.items():
