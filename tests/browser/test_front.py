@@ -30,7 +30,7 @@ async def further(page) -> None:
 @pytest.mark.parametrize("expected", [BROKEN], indirect=True)
 async def test_an_answer_goes_on_through_every_event_over_both_transports(where, page):
     await page.goto(where.url)
-    await page.select_option("#model", "page")
+    await page.select_option("#model", "demo")
     await page.check("#both")
     await ask(page, PROMPT, tokens=ENDLESS, rate=20, reasoning=False)
     await over(page, "sse")

@@ -25,11 +25,11 @@ takeover = "continue"
 [models.ends]
 base_url = "{upstream}/v1"
 model = "m"
-[models.page]
+[models.demo]
 upstream = "demo"
 takeover = "continue"
 """
-"""By what becomes of an answer whose worker dies; `page` has an upstream that a person can steer."""
+"""Named by what becomes of an answer whose worker dies; the demo's goes on, too."""
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -55,8 +55,7 @@ class Fleet:
 
     async def start(self) -> None:
         """Start all nodes, and nginx."""
-        for _ in range(NODES):
-            self.nodes.append(await self._serve(ROOT, 0))
+        self.nodes += await asyncio.gather(*(self._serve(ROOT, 0) for _ in range(NODES)))
         self._nginx = Nginx(self._folder, [node.port for node in self.nodes], {})
 
     @property

@@ -103,7 +103,7 @@ async def _asking(http: aiohttp.ClientSession, fleet: Fleet) -> AsyncIterator[Co
     statuses: Counter[int] = Counter()
 
     async def ask() -> None:
-        body = {"model": "page", "prompt": "x", "tokens": 1}
+        body = {"model": "demo", "prompt": "x", "tokens": 1}
         while True:
             async with http.post(f"{fleet.url}/v1/sessions", json=body) as answer:
                 statuses[answer.status] += 1
