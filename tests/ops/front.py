@@ -50,7 +50,10 @@ async def main() -> str:
         redis = RedisServer(binaries()[0], Path(folder))
         try:
             async with fleet(Path(folder), redis.url) as where:
-                rounds = {event: await held(where, CLIENTS, event) for event in EVENTS}
+                rounds = {}
+                for event in EVENTS:
+                    print(f"{event}: {len(CLIENTS)} clients", flush=True)
+                    rounds[event] = await held(where, CLIENTS, event)
         finally:
             redis.kill()
     return table(rounds)

@@ -70,7 +70,7 @@ async def held(fleet: Fleet, clients: Iterable[Client], event: str) -> Round:
         async with http.get(f"{fleet.upstream}/stats") as answer:
             said = {record["seed"]: record["sent"] for record in (await answer.json())["closed"]}
     for reading in every:
-        reading.tokens = said[reading.seed]
+        reading.tokens = said.get(reading.seed, 0)
     return Round(readings, asked)
 
 

@@ -57,8 +57,9 @@ def test_without_a_takeover_a_lost_worker_is_an_error_to_everybody(told, client)
 def test_meanwhile_sessions_are_started(told, event):
     asked = told[0][event].asked
     assert asked[201] > 10
-    # What a killed worker was just being asked may have begun: it is not asked again elsewhere.
-    assert set(asked) <= ({201, 502} if event == "kill" else {201})
+    # What a worker that goes was just being asked may have begun: it is not asked again elsewhere.
+    assert set(asked) <= ({201, 502} if event in ("kill", "reload") else {201})
+    assert asked[502] < 10
 
 
 def test_the_new_version_is_there_in_the_end(told):
