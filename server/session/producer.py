@@ -141,6 +141,8 @@ class Producer:
 
         A session that ends with its connection (`orphan_ttl` of 0) is told its end on it.
         """
+        if self._reading is None or self._reading.done():
+            return  # its last word is on its way
         if self._spec.takeover is Takeover.ERROR or self._spec.orphan_ttl == 0:
             self.stop(AbortReason.SHUTDOWN)
             return
