@@ -67,8 +67,8 @@ async def make_process(redis_server, tmp_path, upstream):
     config = tmp_path / "tokenwire.toml"
     config.write_text(TABLES.format(upstream=upstream))
 
-    async def make():
-        node = await serve(redis_server.url, config=config, lease=LEASE, linger=1, drain=0.2)
+    async def make(lease=LEASE):
+        node = await serve(redis_server.url, config=config, lease=lease, linger=1, drain=0.2)
         nodes.append(node)
         return node
 
@@ -159,6 +159,17 @@ async def test_an_answer_begins_anew_with_a_visible_reset(make_process, http):
     assert seqs(watch.events) == list(range(1, 202))
     assert text_of(watch.events) == await demo_text("k", 200)
     assert len(epochs(watch.events)) == 1
+
+
+async def test_a_node_is_not_the_heir_of_what_it_runs(make_process, http, redis_server):
+    node = await make_process(lease=30)
+    sid = await start(http, node, model="whole", prompt="k", rate=100, tokens=200)
+    with redis_server.client() as redis:  # as if it had been too busy to renew
+        redis.hset(f"tw:{{{sid}}}:m", "lease", 1)
+        redis.zadd("tw:live", {sid: 1})
+    events = await collect(clients.sse(http, node, sid))
+    assert text_of(events) == await demo_text("k", 200)
+    assert len(epochs(events)) == 1
 
 
 async def test_an_heir_has_an_heir_but_not_for_ever(make_process, http):

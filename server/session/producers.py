@@ -10,6 +10,7 @@ from typing import Any
 
 from server.callers import CALLER
 from server.counts import COUNTS, Levels
+from server.events import Cursor
 from server.session.answers import Flag
 from server.session.appender import Appender
 from server.session.follower import Follower
@@ -136,12 +137,14 @@ class Producers:
         self._begin(producer, follower, epoch)
 
     async def inherit(
-        self, who: Identity, upstream: Upstream, request: Request, *, anew: bool, heirs: int
+        self, who: Identity, upstream: Upstream, request: Request, behind: Cursor | None, *, heirs: int
     ) -> tuple[Flag, int]:
-        """Take over a session whose producer is gone; it runs here if the flag is OK."""
-        if self._draining:
-            return Flag.HELD, 0  # for a node that stays
-        flag, epoch = await self._store.inherit(who, self._rules.lease, anew, heirs)
+        """Take over a session whose producer is gone, as `Store.inherit` does; if OK, it runs here."""
+        mine = self._running.get(who.sid)
+        if self._draining or (mine and not mine.appender.over.done()):
+            return Flag.HELD, 0  # for a node that stays; or this one was late to renew, and will
+        flag, epoch = await self._store.inherit(who, self._rules.lease, behind, heirs)
+        anew = behind is None
         if flag is Flag.OK and (follower := await self._hub.inherited(who.sid, epoch, anew)):
             producer = self._made(who, follower, heir=True)
             producer.start(upstream, request)
@@ -163,12 +166,16 @@ class Producers:
         try:
             await producer.run(self._rules.linger)
         finally:
-            del self._running[sid]
-            follower.heal = follower.learned = None
-            self._hub.follow(sid)
-            if appender.over.done() and appender.over.result() in (Over.FENCED, Over.LOST):
-                log.warning("session %s is not ours any more: %s", sid, appender.over.result())
-                follower.reload()
+            if self._running.get(sid) is producer:  # else its heir is on this very node
+                self._left(sid, appender, follower)
+
+    def _left(self, sid: str, appender: Appender, follower: Follower) -> None:
+        del self._running[sid]
+        follower.heal = follower.learned = None
+        self._hub.follow(sid)
+        if appender.over.done() and appender.over.result() in (Over.FENCED, Over.LOST):
+            log.warning("session %s is not ours any more: %s", sid, appender.over.result())
+            follower.reload()
 
     async def _beat(self) -> None:
         """Renew each lease every third of it: each at its own time, since all at once would be felt."""
@@ -183,7 +190,8 @@ class Producers:
                     beats.append((now + self._rules.lease / 3, producer))
 
     def _look_again(self) -> None:
-        for producer in self._running.values():
+        # Those that somebody waits for go first; what is checked waits in that order to be healed.
+        for producer in sorted(self._running.values(), key=lambda p: p.appender.over.done()):
             producer.appender.check()
 
     async def drain(self, seconds: float) -> None:

@@ -73,7 +73,7 @@ class Fleet:
 
     async def _serve(self, tree: Path, port: int) -> Process:
         return await serve(
-            self._redis, tree, port=port, config=self._config, workers=WORKERS,
+            self._redis, program=(str(tree / "run.py"),), port=port, config=self._config, workers=WORKERS,
             lease=LEASE, drain=DRAIN, linger=1, max_requests=1_000_000, log_level="error",
         )  # fmt: skip
 
