@@ -144,8 +144,7 @@ class Producers:
         if self._draining or (mine and not mine.appender.over.done()):
             return Flag.HELD, 0  # for a node that stays; or this one was late to renew, and will
         flag, epoch = await self._store.inherit(who, self._rules.lease, behind, heirs)
-        anew = behind is None
-        if flag is Flag.OK and (follower := await self._hub.inherited(who.sid, epoch, anew)):
+        if flag is Flag.OK and (follower := await self._hub.inherited(who.sid, epoch)):
             producer = self._made(who, follower, heir=True)
             producer.start(upstream, request)
             self._begin(producer, follower, epoch)
