@@ -38,7 +38,8 @@ class Node:
     """One server process's sessions. `models` says who serves what.
 
     Every call is on behalf of `server.callers.CALLER`, and checked for what that may do.
-    Each connection that delivers puts a call into `leavers` that tells its client to go elsewhere.
+    Each connection that delivers puts a call into `leavers` that tells its client to go elsewhere. While
+    `leaving`, no connection is kept open behind an answer; while `draining`, nothing new begins.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Node:
         self.name = name
         self.models = models
         self.draining = False
+        self.leaving = False
         self.leavers: set[Callable[[], None]] = set()
         self._secret = secret
         self._store = store
@@ -225,7 +227,7 @@ class Node:
         """
         if self.draining:
             return
-        self.draining = True
+        self.draining = self.leaving = True
         loop, spread = asyncio.get_running_loop(), min(SPREAD, seconds / 4)
         for leave in list(self.leavers):
             loop.call_later(random.uniform(0.0, spread), leave)

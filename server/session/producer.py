@@ -17,7 +17,7 @@ from server.session.state import Report, Spec, status_of
 from server.session.tail import Tail
 from server.traces import trace
 from server.trail import span
-from server.upstream import Request, Upstream
+from server.upstream import Request, Takeover, Upstream
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +86,9 @@ class Producer:
             await self._close()
             why = await self.appender.over
             self.appender.lease.size = self._bytes
+            if why is Over.HANDED:
+                await self.appender.lease.release()
+                return
             self._count()
             self.appender.lease.report = msgspec.json.encode(self.closed.result())
             await self.appender.renew()
@@ -133,6 +136,20 @@ class Producer:
         """End the session in `aborted` from within."""
         if self._reading is not None and not self._reading.done():
             self._reading.cancel(reason)
+
+    def leave(self) -> None:
+        """Give the session up, since this node ends: to an heir, if its model and its client can go on.
+
+        A session that ends with its connection (`orphan_ttl` of 0) is told its end on it.
+        """
+        if self._reading is None or self._reading.done():
+            return  # its last word is on its way
+        if self._spec.takeover is Takeover.ERROR or self._spec.orphan_ttl == 0:
+            self.stop(AbortReason.SHUTDOWN)
+            return
+        self.appender.end(Over.HANDED)
+        for viewer in list(self.tail.viewers):
+            viewer.move()
 
     async def _read(self, upstream: Upstream, request: Request) -> FinalEvent:
         with span("generation", session=self.tail.sid, model=self._spec.model) as told:
