@@ -20,6 +20,7 @@ from server.session.intake import Intake
 from server.session.jobs import Carrier
 from server.session.ledger import Ledger
 from server.session.producers import Producers, Rules, Tasks
+from server.session.roll import Roll
 from server.session.rows import Rows
 from server.session.seat import Seat
 from server.session.state import Action, Options, Spec
@@ -67,6 +68,7 @@ class Node:
         self._producers = Producers(name, store, hub, hot, rules, self._tasks, self._steering.orphaned)
         self._steering.producers = self._producers
         self.levels: Callable[[], Any] = lambda: self._producers.levels(self.down_for(), self.draining)
+        self.roll = Roll(hub, self._producers)
         self._intake = Intake(store, hub, self._producers)
         heirs = Heirs(name, models, store, self._producers, 5 * rules.lease)
         hub.succeed = heirs.succeed
