@@ -1,6 +1,6 @@
 // Figures as people read them.
 
-const NAMES = { sse: "SSE", websocket: "WebSocket", ndjson: "NDJSON", text: "text", raw: "raw", chat: "OpenAI chat", responses: "OpenAI responses", uimessages: "AI SDK" };
+const NAMES = { sse: "SSE", websocket: "WebSocket", ndjson: "NDJSON", chat: "OpenAI chat", responses: "OpenAI responses", aisdk: "AI SDK", silence: "waiting for the end" };
 
 export const short = (sid) => `${sid.slice(0, 8)}…`;
 export const format = (name) => NAMES[name] ?? name;
