@@ -38,8 +38,9 @@ PATIENCE = 0.15
 """Seconds that answers get to arrive; those that are later count with the next second."""
 HUSH = 0.5
 """Seconds in which a node answers once, whoever calls."""
-WHOLE = 10.0
-"""Seconds after which an answer has all that a node remembers again: for those who have come since."""
+FEW, WHOLE = 3, 10.0
+"""The newest seconds go with every answer, lest one be missed; all that are remembered with one that
+comes after as many without a call, and again after some time, for those who have come since."""
 TTL = 30
 LINGER = 15.0
 """Seconds that the roll is called on after the last inspector has left, who may come back."""
@@ -97,12 +98,11 @@ class Inspection:
         now = self._loop.time()
         if self._said is not None and now - self._answered < HUSH:
             return self._said
+        whole = now - self._answered >= FEW * PERIOD or now - self._whole >= WHOLE
         self._answered = now
-        # A few more than the newest, lest one be missed between two calls.
-        last = 3
-        if now - self._whole >= WHOLE:
-            last, self._whole = KEPT, now
-        seconds = tuple(self._seconds)[-last:]
+        if whole:
+            self._whole = now
+        seconds = tuple(self._seconds)[-(KEPT if whole else FEW) :]
         self._said = self._roll.answer(self._node, self._levels(), self._count, seconds)
         return self._said
 

@@ -9,6 +9,7 @@ import { bytes, clock, format, number, stateOf, time } from "./words.js";
 
 const at = (id) => document.getElementById(id);
 const SURE = "Abort for good?";
+const TRIES = 6, AGAIN = 500;
 
 export class Details {
   sid = null;
@@ -123,18 +124,20 @@ export class Details {
     box.hidden = false;
     box.focus();
     this.#log = new Log(sid, key(), at("lines"), async (error) => {
-      if (error) announce(error.message);
-      if (error) at("lines").append(make("li", {}, make("span", { className: "said" }, error.message)));
-      else await this.#look(sid);
+      if (!error) return this.#look(sid, TRIES);
+      announce(error.message);
+      at("lines").append(make("li", {}, make("span", { className: "said" }, error.message)));
     });
-    await this.#look(sid);
+    await this.#look(sid, 1);
   }
 
-  async #look(sid) {
+  /** Learn its timings, which its producer tells a little after the end. */
+  async #look(sid, tries) {
     const found = await look(sid, { token: key() }).catch(() => null); // the log says what is wrong
-    if (this.sid !== sid || !found) return;
-    this.#timings = found.timings;
+    if (this.sid !== sid) return;
+    this.#timings = found?.timings;
     this.#times();
+    if (!this.#timings && tries > 1) setTimeout(() => this.#look(sid, tries - 1), AGAIN);
   }
 }
 

@@ -55,7 +55,7 @@ async def test_sessions_of_another_node_are_shown_paused_resumed_and_aborted(pag
         await expect(cell(page, sid, "Viewers")).to_have_text("1 WebSocket")
         await look(page, sid)
         await expect(page.locator("#viewers")).to_have_text(f"{second.node.name}: 1 WebSocket")
-        await page.click("text=Pause")
+        await page.click("[data-act=pause]")
         await expect(page.locator("#outcome")).to_have_text(
             re.compile(r"^Paused behind event \d+, confirmed in [\d.]+ m?s\.$")
         )
@@ -63,11 +63,13 @@ async def test_sessions_of_another_node_are_shown_paused_resumed_and_aborted(pag
         await expect(fact(page, "Gate")).to_have_text(re.compile(r"^shut behind event \d+$"))
         await expect(fact(page, "Held by a pause")).to_have_text(re.compile(r"^[1-9].* (B|KiB)$"))
         await expect(page.locator("[data-act=pause]")).to_be_disabled()
-        await page.click("text=Resume")
+        await page.click("[data-act=resume]")
         await expect(page.locator("#outcome")).to_have_text(re.compile("^Resumed, confirmed in"))
         await expect(cell(page, sid, "State")).to_have_text("running")
-    await page.click("[data-act=abort]")
-    await page.click("text=Abort for good?")
+    abort = page.locator("[data-act=abort]")
+    await abort.click()
+    await expect(abort).to_have_text("Abort for good?")
+    await abort.click()
     outcome = page.locator("#outcome")
     await expect(outcome).to_have_text(re.compile(r"^Aborted at \d+-\d+\. The model server's connection"))
     await expect(outcome).to_have_text(re.compile(rf"was closed in [\d.]+ m?s by {first.node.name}\.$"))
@@ -90,7 +92,7 @@ async def test_a_sessions_log_is_read_only_when_asked_for_with_the_times_at_whic
     page, pair, http
 ):
     first, second = pair
-    sid = await start(http, first, tokens=120, rate=40)
+    sid = await start(http, first, **LONG)
     urls = []
     page.on("request", lambda request: urls.append(request.url))
     await page.goto(second.url("/inspect"))
@@ -99,8 +101,10 @@ async def test_a_sessions_log_is_read_only_when_asked_for_with_the_times_at_whic
     assert not [url for url in urls if "/v1/sessions" in url]
     await page.click("#read")
     lines = page.locator("#lines li")
-    await expect(page.locator("#lines")).to_contain_text(re.compile(r"\d\d:\d\d:\d\d\.\d{3}\d+"))
-    await expect(lines.last).to_contain_text("finish_reason stop")
+    await expect(lines.first).to_contain_text("before")
+    await expect(lines.nth(2)).to_contain_text(re.compile(r"^\d\d:\d\d:\d\d\.\d{3}\d+"))
+    await first.node.control(sid, Action.ABORT)
+    await expect(lines.last).to_contain_text("reason user")
     await expect(fact(page, "First token after")).to_have_text(re.compile("s$"))
     await expect(fact(page, "Ended after")).to_have_text(re.compile("s$"))
     said = "".join(await page.locator("#lines li:not(:last-child) .said").all_text_contents())
@@ -216,7 +220,7 @@ async def test_it_takes_a_key_with_the_right_admin(page, make_node, http):
     await expect(cell(page, sid, "State")).to_have_text("running")
     await look(page, sid)
     await expect(fact(page, "Owner")).to_have_text("key:alice")
-    await page.click("text=Pause")
+    await page.click("[data-act=pause]")
     await expect(page.locator("#outcome")).to_contain_text("Paused behind event")
     await page.click("#read")
     await expect(page.locator("#lines li").first).to_be_visible()
