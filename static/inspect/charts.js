@@ -12,8 +12,8 @@ const CHARTS = [
   ["Time to first token", time, { p50: (s) => s.first_token.p50, p95: (s) => s.first_token.p95 }],
   ["Viewers", number, { "": (s) => s.viewers }],
   ["Running sessions", number, { "": (s) => s.running }],
-  ["Redis, there and back", time, { p50: (s) => s.commit.p50, p99: (s) => s.commit.p99 }],
-  ["Event loop, late by", time, { p50: (s) => s.lag.p50, p99: (s) => s.lag.p99 }],
+  ["Redis round trip", time, { p50: (s) => s.commit.p50, p99: (s) => s.commit.p99 }],
+  ["Event loop lag", time, { p50: (s) => s.lag.p50, p99: (s) => s.lag.p99 }],
 ];
 
 const svg = (name, facts) => {
@@ -23,7 +23,7 @@ const svg = (name, facts) => {
 };
 
 class Chart {
-  #title; #say; #lines; #picture; #top = make("span"); #values = []; #paths = [];
+  #title; #say; #lines; #picture; #top = make("span"); #values = []; #paths = []; #dots = [];
 
   constructor(title, say, lines) {
     this.#title = title;
@@ -33,8 +33,9 @@ class Chart {
     this.#picture.append(svg("path", { class: "grid", d: `M0 .5H${WIDTH}M0 ${HEIGHT / 2}H${WIDTH}M0 ${HEIGHT - 0.5}H${WIDTH}` }));
     const caption = make("figcaption", {}, make("span", {}, title));
     for (const [place, [name]] of this.#lines.entries()) {
-      this.#paths[place] = svg("path", { class: `line line${place}` });
-      this.#picture.append(this.#paths[place]);
+      this.#paths[place] = svg("path", { class: `line${place}` });
+      this.#dots[place] = svg("path", { class: `line${place} dots` });
+      this.#picture.append(this.#paths[place], this.#dots[place]);
       this.#values[place] = make("b");
       caption.append(make("span", { className: `key key${place}` }, name ? `${name} ` : "", this.#values[place]));
     }
@@ -48,7 +49,9 @@ class Chart {
     const most = Math.max(0, ...drawn.flat().map(([, value]) => value));
     const top = ceiling(most);
     for (const [place, points] of drawn.entries()) {
-      this.#paths[place].setAttribute("d", path(points, now, top));
+      const [line, dots] = paths(points, now, top);
+      this.#paths[place].setAttribute("d", line);
+      this.#dots[place].setAttribute("d", dots);
       const last = points.at(-1);
       put(this.#values[place], this.#say(last && now - last[0] < APART ? last[1] : null));
     }
@@ -58,14 +61,16 @@ class Chart {
   }
 }
 
-function path(points, now, top) {
-  let drawn = "", before = -Infinity;
-  for (const [at, value] of points) {
+/** Values as a line, and those that stand alone as dots. */
+function paths(points, now, top) {
+  let line = "", dots = "";
+  for (const [place, [at, value]] of points.entries()) {
     const x = (WIDTH - (now - at) / 1000).toFixed(1), y = (HEIGHT - 1 - (value / top) * (HEIGHT - 2)).toFixed(1);
-    drawn += at - before > APART ? `M${x} ${y}h.01` : `L${x} ${y}`;
-    before = at;
+    const joins = at - (points[place - 1]?.[0] ?? -Infinity) <= APART, goesOn = (points[place + 1]?.[0] ?? Infinity) - at <= APART;
+    if (joins || goesOn) line += `${joins ? "L" : "M"}${x} ${y}`;
+    else dots += `M${x} ${y}h.01`;
   }
-  return drawn;
+  return [line, dots];
 }
 
 /** The next of 1, 2, 5, 10, 20, 50, … */

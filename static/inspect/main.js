@@ -119,10 +119,11 @@ addEventListener("keydown", ({ key }) => { if (key === "Escape" && details.sid) 
 
 /** The server refuses: ask for a key if that could help. */
 function refused({ code, message }) {
-  wire("closed");
+  wire("locked");
   const had = store.key();
   const wrong = { unauthorized: had ? "The server does not take this key." : "", forbidden: "This key does not have the right admin." }[code];
   if (wrong === undefined) {
+    wire("closed");
     put(at("lost"), message);
     at("lost").hidden = false;
     return;

@@ -119,18 +119,21 @@ async def test_the_charts_move(page, pair, http):
     chart = page.locator(".chart").first
     await expect(chart).to_contain_text("Tokens a second")
     await expect(chart.locator("b")).to_have_text(re.compile(r"^[1-9]"))
-    drawn = await chart.locator(".line0").get_attribute("d")
-    await expect(chart.locator(".line0")).not_to_have_attribute("d", drawn)
+    line = chart.locator(".line0").first
+    drawn = await line.get_attribute("d")
+    await expect(line).not_to_have_attribute("d", drawn)
     await expect(chart.locator("svg")).to_have_attribute(
         "aria-label", re.compile("^Tokens a second: now [1-9]")
     )
     named = await page.locator("figcaption > :first-child").all_text_contents()
     assert named == [
-        "Tokens a second", "Time to first token", "Viewers", "Running sessions",
-        "Redis, there and back", "Event loop, late by",
+        "Tokens a second", "Time to first token", "Viewers", "Running sessions", "Redis round trip",
+        "Event loop lag",
     ]  # fmt: skip
     for place in (0, 3, 4, 5):
         await expect(page.locator(".chart").nth(place).locator("b").first).not_to_have_text("–")
+    alone = page.locator(".chart").nth(1).locator(".dots").first
+    await expect(alone).to_have_attribute("d", re.compile("^M"))
 
 
 async def test_what_is_looked_for_is_found_and_what_is_sorted_stays_so(page, pair, http):
