@@ -31,15 +31,16 @@ class Chart {
     this.#lines = Object.entries(lines);
     this.#picture = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img" });
     this.#picture.append(svg("path", { class: "grid", d: `M0 .5H${WIDTH}M0 ${HEIGHT / 2}H${WIDTH}M0 ${HEIGHT - 0.5}H${WIDTH}` }));
-    const caption = make("figcaption", {}, make("span", {}, title));
+    const keys = make("span", { className: "keys" });
     for (const [place, [name]] of this.#lines.entries()) {
       this.#paths[place] = svg("path", { class: `line${place}` });
       this.#dots[place] = svg("path", { class: `line${place} dots` });
       this.#picture.append(this.#paths[place], this.#dots[place]);
       this.#values[place] = make("b");
-      caption.append(make("span", { className: `key key${place}` }, name ? `${name} ` : "", this.#values[place]));
+      keys.append(make("span", { className: `key${place}` }, name ? `${name} ` : "", this.#values[place]));
     }
     const scale = make("p", { className: "scale", ariaHidden: "true" }, make("span", {}, "5 min ago"), this.#top);
+    const caption = make("figcaption", {}, make("b", {}, title), keys);
     this.element = make("figure", { className: "chart" }, caption, this.#picture, scale);
   }
 
