@@ -17,6 +17,7 @@ from server.session.follower import Follower
 from server.session.hub import Hub
 from server.session.producer import Producer
 from server.session.producers import Producers
+from server.session.state import Status
 
 MOST, MOST_OF_ALL = 200, 500
 """Sessions that one node tells of, and those that are shown: the live ones first, then the newest."""
@@ -152,16 +153,20 @@ def called(answers: Iterable[Answer]) -> dict[str, Any]:
         more += answer.more
         for seen in answer.seen:
             rows.setdefault(seen.id, []).append((answer.node, seen))
-    sessions = sorted(map(_session, rows.values()), key=_order)
-    return {"sessions": sessions[:MOST_OF_ALL], "more": more + len(sessions[MOST_OF_ALL:])}
+    best = sorted((max(found, key=_knows) for found in rows.values()), key=_order)
+    shown = [_session(*one, rows[one[1].id]) for one in best[:MOST_OF_ALL]]
+    return {"sessions": shown, "more": more + len(best) - len(shown)}
 
 
-def _order(session: Mapping[str, Any]) -> tuple[bool, int]:
-    return session["status"] != "running", -session["created"]
+def _knows(row: tuple[str, Seen]) -> tuple[int, bool, int]:
+    return row[1].epoch, row[1].made is not None, row[1].seq
 
 
-def _session(rows: Sequence[tuple[str, Seen]]) -> dict[str, Any]:
-    node, best = max(rows, key=lambda row: (row[1].epoch, row[1].made is not None, row[1].seq))
+def _order(row: tuple[str, Seen]) -> tuple[bool, int]:
+    return row[1].status != Status.RUNNING, -row[1].created
+
+
+def _session(node: str, best: Seen, rows: Sequence[tuple[str, Seen]]) -> dict[str, Any]:
     facts = msgspec.structs.asdict(best)
     made: Made | None = facts.pop("made")
     facts["producer"] = {"node": node, **msgspec.structs.asdict(made)} if made else None
