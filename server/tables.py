@@ -15,7 +15,8 @@ class ModelRoute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `base_url` is by default the setting `upstream`, or Anthropic's own; for `http` the whole address,
     asked with `method`. `model`, as the upstream knows it, is by default the table's own. The key is in
-    the variable `api_key_env`; by default it is `api_key`, in `ANTHROPIC_API_KEY`, for `http` none.
+    the variable `api_key_env`; by default it is `api_key`, for Anthropic's in
+    `ANTHROPIC_API_KEY`, and for any other server none.
     `takeover` says what becomes of an answer whose node died: its end, its rest (by an `openai` server
     that knows `continue_final_message`) or another one. For the latter two, prompts are kept in Redis.
     """

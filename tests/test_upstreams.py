@@ -31,6 +31,9 @@ upstream = "http"
 base_url = "{url}/speech"
 method = "GET"
 
+[models.local]
+base_url = "{url}/v1"
+
 [models.endless]
 upstream = "http"
 base_url = "{url}/endless"
@@ -88,10 +91,12 @@ async def test_each_kind_of_server_is_asked_with_its_own_key_and_no_other(node, 
     assert (events[-1]["finish_reason"], events[-1]["usage"]) == ("stop", messages.USAGE)
     await collect(clients.sse(http, node, await start(http, node, model="llama")))
     await collect(clients.sse(http, node, await start(http, node, model="speech")))
-    claude, llama, speech = model_server.asked
+    await collect(clients.sse(http, node, await start(http, node, model="local")))
+    claude, llama, speech, local = model_server.asked
     assert (claude.body["model"], claude.headers["x-api-key"]) == ("claude-x", "sk-anthropic")
     assert (llama.body["model"], llama.headers["authorization"]) == ("llama", "Bearer sk-workers")
-    assert "sk-" not in str(speech)
+    assert local.line.split()[1] == "/v1/chat/completions"
+    assert "sk-" not in str((speech, local))
     assert "sk-openai" not in str(model_server.asked)
 
 

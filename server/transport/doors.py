@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 
 from aiohttp import web
 
@@ -26,6 +26,7 @@ class Door:
 
 
 DOOR = web.RequestKey("door", Door)
+_UNWATCHED = nullcontext()
 
 
 class Doors:
@@ -45,16 +46,16 @@ class Doors:
         self._counts: Counter[str] = Counter()
         self._task = asyncio.create_task(self._run(), name="doors")
 
-    @contextmanager
-    def open(self, caller: Caller, request: web.Request) -> Iterator[None]:
+    def open(self, caller: Caller, request: web.Request) -> AbstractContextManager[None]:
         """Let a request in, and know when it is over; raise `RateLimited`."""
         task = asyncio.current_task()
         assert task is not None
         door = request[DOOR] = Door(caller, task.cancel, asyncio.get_running_loop().time())
-        if caller is OPEN:
-            yield
-            return
-        self._count(caller)
+        return _UNWATCHED if caller is OPEN else self._watched(door)
+
+    @contextmanager
+    def _watched(self, door: Door) -> Iterator[None]:
+        self._count(door.caller)
         self._doors.add(door)
         try:
             yield

@@ -20,13 +20,17 @@ from server.wire import native
 from server.wire.raw import Raw
 from server.wire.text import Text
 
-_NEVER = 1e9
 _HEADERS = {
     "Cache-Control": "no-cache, no-transform",
     "X-Accel-Buffering": "no",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
+
+
+class _Stream(EventSourceResponse):
+    async def _ping(self) -> None:
+        """Send none: the keep-alive is ours, the library's would end in a blank line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +111,11 @@ async def deliver(
 async def opened(request: web.Request, headers: dict[str, str]) -> tuple[web.StreamResponse, RawSink]:
     """Send the headers of a stream; return its response, and the sink for its body."""
     tune(request)
-    response = EventSourceResponse(
-        sep="\n", allow_all_methods=True, ping_interval=_NEVER, send_timeout=None
-    )
+    response = _Stream(sep="\n", allow_all_methods=True, send_timeout=None)
     response.headers.update(_HEADERS | headers)
     await response.prepare(request)
-    response.stop_streaming()  # the keep-alive is ours: the library's would end in a blank line
     request.writer.send_headers()
+    response.headers.clear()  # 2 kB that nobody looks at again, in a viewer that may stay for hours
     chunked = request.version >= HttpVersion11
     return response, ChunkSink(request) if chunked else RawSink(request)
 

@@ -50,13 +50,14 @@ class Clients:
             case "demo":
                 return pulled(demo())
             case "anthropic":
-                # Never the other vendor's key.
+                # Never another vendor's key.
                 key = key if named else os.environ.get(KEY_VARIABLE)
                 return self._anthropic.upstream(Server(table.base_url or BASE_URL, key))
             case "http":
                 return self._http.upstream(Server(table.base_url or "", key), table.method or "POST")
-        server = Server(table.base_url or settings.upstream or "", key if named else settings.api_key)
-        return self._openai.upstream(server)
+        if table.base_url:
+            return self._openai.upstream(Server(table.base_url, key))
+        return self._openai.upstream(Server(settings.upstream or "", key if named else settings.api_key))
 
     async def aclose(self) -> None:
         """Close every connection."""
