@@ -21,6 +21,7 @@ from server.session.intake import Intake
 from server.session.jobs import Carrier
 from server.session.ledger import Ledger
 from server.session.producers import Producers, Rules
+from server.session.roll import Roll
 from server.session.rows import Rows
 from server.session.seat import Seat
 from server.session.state import Action, Options, Spec
@@ -70,6 +71,7 @@ class Node:
         self._conversations = Conversations(Rows(store.runner), store, self._steering, self._tasks)
         self._producers = Producers(name, store, hub, hot, rules, self._tasks, self._steering.orphaned)
         self._steering.producers = self._producers
+        self.roll = Roll(hub, self._producers)
         self._intake = Intake(store, hub, self._producers)
         heirs = Heirs(name, models, store, self._producers, rules.lease)
         hub.succeed = heirs.succeed

@@ -39,7 +39,8 @@ class _OverLimit(Exception):
 class Producer:
     """The task behind a running session. `closed` resolves with the report once the upstream is closed.
 
-    `orphaned` is called when nobody has watched for the session's `orphan_ttl`.
+    `orphaned` is called when nobody has watched for the session's `orphan_ttl`. `held` is the bytes that
+    came since the gate was shut.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Producer:
         self._started = loop.time()
         self._first: float | None = None
         self._reading: asyncio.Task[FinalEvent] | None = None
-        self._held = 0
+        self.held = 0
         self._tokens, self._bytes = len(tail.log.lines), sum(map(len, tail.log.lines))
         self._alone_since: float | None = None
         tail.turned = appender.moved.set
@@ -186,13 +187,13 @@ class Producer:
         self._bytes += len(line)
         if self._tokens > self._bounds.tokens or self._bytes > self._bounds.bytes:
             raise _OverLimit()
-        self._held = self._held + len(line) if self.tail.gate is not None else 0
+        self.held = self.held + len(line) if self.tail.gate is not None else 0
         self.appender.add(line)
 
     @property
     def full(self) -> bool:
         """Whether a pause holds as much as it may, or Redis is too far behind."""
-        paused = self.tail.gate is not None and self._held >= self._spec.hold_limit
+        paused = self.tail.gate is not None and self.held >= self._spec.hold_limit
         return paused or self.appender.backlog > self._bounds.backlog
 
     async def room(self) -> None:
