@@ -318,6 +318,7 @@ async def test_the_page_is_light_and_needs_no_other_host(page, node):
                     assert (response.status, encoding) == (200, accepted)
                     found[url] = await response.read()
     assert {url: gzip.decompress(body) for url, body in packed.items()} == sizes
+    assert sum(map(len, sizes.values())) <= 150 * 1024, {url: len(sizes[url]) for url in sizes}
     assert sum(map(len, packed.values())) <= 64 * 1024, {url: len(packed[url]) for url in packed}
 
 
