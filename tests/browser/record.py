@@ -30,7 +30,8 @@ POINTER = """() => {
     const dot = document.createElement("div");
     Object.assign(dot.style, {
         position: "fixed", zIndex: 99, left: "540px", top: "400px",
-        width: "22px", height: "22px", margin: "-11px", borderRadius: "50%", background: "rgb(229 72 77 / 45%)", border: "2px solid rgb(229 72 77)",
+        width: "22px", height: "22px", margin: "-11px", borderRadius: "50%",
+        background: "rgb(229 72 77 / 45%)", border: "2px solid rgb(229 72 77)",
         pointerEvents: "none", transition: "left .35s, top .35s, scale .15s",
     });
     document.body.append(dot);
