@@ -56,13 +56,18 @@ async def main(repository: str) -> None:
         watch.lap("git clone")
         # Without what our own environment would add to a newcomer's; on any free port.
         env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+        env["PATH"] = env["PATH"].replace(f"{sys.prefix}/bin:", "")
         server = await asyncio.create_subprocess_exec(
             "make", "run", "ARGS=--port 0", cwd=clone, env=env, stdout=asyncio.subprocess.PIPE
         )
         assert server.stdout is not None
-        line = (await server.stdout.readline()).decode()
-        url = line.split(" (")[0].rpartition(": ")[2]
-        watch.lap(f"make run: {line.strip()}")
+        async for line in server.stdout:  # behind what make says
+            if line.startswith(b"tokenwire: http"):
+                break
+        else:
+            sys.exit("make run ended")
+        url = line.decode().split()[1]
+        watch.lap("make run")
         async with opened(url, SIZE) as page:
             await use(page)
         watch.lap("paused, cut, resumed and finished in the browser")
