@@ -24,7 +24,7 @@ IMAGES = ROOT / "docs" / "images"
 SIZE = {"width": 1080, "height": 640}
 FRAME = 0.125
 MOST = 1_500_000  # bytes; a readme is not to keep its reader waiting
-QUALITY = 60
+QUALITY = 80
 # A pointer, which a picture of a page does not have by itself.
 POINTER = """() => {
     const dot = document.createElement("div");
