@@ -63,6 +63,11 @@ class Read(NamedTuple):
     meta: Meta | None
     entries: tuple[Entry, ...]
 
+    @property
+    def closed(self) -> bool:
+        """Whether the log has its final event, if its last entry was read."""
+        return bool(self.entries) and self.entries[-1].final
+
 
 class Renewal(NamedTuple):
     """What Redis holds of a session: its epoch, last entry, number of entries and of viewers.
