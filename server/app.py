@@ -52,7 +52,7 @@ _CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_COMMENT = re.compile(rb"(?m)^ *//.*$")
+_COMMENT = re.compile(rb"(?m)^ *(//.*|/\*\* .*\*/)$")
 _TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
