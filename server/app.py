@@ -2,6 +2,7 @@
 
 import gzip
 import logging
+import re
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from functools import partial
@@ -55,6 +56,7 @@ _CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+_COMMENT = re.compile(rb"(?m)^ *(//.*|/\*\* .*\*/)$")
 _TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
@@ -154,11 +156,17 @@ def _pages() -> dict[str, tuple[bytes, bytes, str]]:
     here = Path(__file__).parent
     folder = next(f for f in (here / "static", here.parent / "static") if f.is_dir())
     files = [f for f in folder.rglob("*") if f.suffix in _TYPES]
-    bodies = {f.relative_to(folder).as_posix(): (f.read_bytes(), _TYPES[f.suffix]) for f in files}
+    bodies = {f.relative_to(folder).as_posix(): (_served(f), _TYPES[f.suffix]) for f in files}
     bodies["openapi.json"] = (orjson.dumps(document()), "application/json")
     pages = {name: (body, gzip.compress(body), kind) for name, (body, kind) in bodies.items()}
     names = {"index.html": "", "inspect.html": "inspect"}
     return {names.get(name, name): page for name, page in pages.items()}
+
+
+def _served(file: Path) -> bytes:
+    # Lines of comment are for those who read the source; left empty, they keep the others' numbers.
+    body = file.read_bytes()
+    return _COMMENT.sub(b"", body) if file.suffix == ".js" else body
 
 
 async def _page(body: bytes, packed: bytes, content_type: str, request: web.Request) -> web.Response:

@@ -301,7 +301,7 @@ at("prompt").addEventListener("keydown", (event) => {
 at("hold").addEventListener("click", () => act(() => (main.state === "paused" ? main.stream.resume() : main.stream.pause())));
 at("stop").addEventListener("click", () => act(async () => {
   const { upstream_closed: closed, upstream_close_ms: ms } = await main.stream.abort();
-  main.note(closed ? `The model server's connection was closed in ${Math.round(ms ?? 0)} ms` : "The model server's connection is not confirmed closed yet");
+  main.note(closed ? `The model server's connection was closed in ${ms < 1 ? "under 1" : Math.round(ms)} ms` : "The model server's connection is not confirmed closed yet");
 }));
 at("both").addEventListener("change", () => { store.keep("both", at("both").checked ? "yes" : ""); mirror(); });
 at("new").addEventListener("click", () => { location.hash = ""; if (chat.turns.length) show(store.fresh()); menu(false); at("prompt").focus(); });

@@ -1,10 +1,11 @@
-import { useState } from "react";
+import { useEffect, useState } from "react";
 import { useStreamingChat } from "./useStreamingChat.js";
 
 export function Chat() {
   const [text, setText] = useState("");
   const [transport, setTransport] = useState("auto");
-  const chat = useStreamingChat({ transport });
+  const chat = useStreamingChat({ transport, session: location.hash.slice(1) || null });
+  useEffect(() => { if (chat.session) location.hash = chat.session; }, [chat.session]); // a reload reads it again
 
   const submit = (event) => {
     event.preventDefault();

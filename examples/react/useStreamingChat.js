@@ -48,6 +48,7 @@ export function useStreamingChat({ base, model, transport = "auto", session: lef
   }, [base]); // the transport is switched below, not read anew
 
   useEffect(() => {
+    setMessages([]); // in strict mode this runs twice
     if (left) read(left);
     return () => stream.current?.close();
   }, []);

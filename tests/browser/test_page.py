@@ -277,6 +277,18 @@ async def test_on_a_phone_nothing_sticks_out(page, node):
     assert await shown_text(page) == bare(await kept_text(page))
 
 
+@pytest.mark.parametrize("width", [720, 980, 1080])
+async def test_side_by_side_nothing_covers_or_sticks_out(page, node, width):
+    await page.set_viewport_size({"width": width, "height": 640})
+    await page.goto(node.url("/"))
+    await expect(page.locator(".starters button").last).to_be_in_viewport()
+    await page.check("#both")
+    await ask(page, tokens=20, rate=0)
+    await state(page, "done", 1)
+    script = "all => all.map(e => e.scrollWidth - e.clientWidth)"
+    assert await page.locator(".strip, .pane").evaluate_all(script) == [0, 0, 0, 0]
+
+
 async def test_reduced_motion_has_no_animation(browser, node):
     page = await browser.new_page(reduced_motion="reduce")
     await page.goto(node.url("/"))
@@ -305,6 +317,7 @@ async def test_the_page_is_light_and_needs_no_other_host(page, node):
                     assert (response.status, encoding) == (200, accepted)
                     found[url] = await response.read()
     assert {url: gzip.decompress(body) for url, body in packed.items()} == sizes
+    assert sum(map(len, sizes.values())) <= 150 * 1024, {url: len(sizes[url]) for url in sizes}
     assert sum(map(len, packed.values())) <= 64 * 1024, {url: len(packed[url]) for url in packed}
 
 
