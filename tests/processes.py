@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from server.events import Content
@@ -36,14 +37,14 @@ class Process(Server):
         return await self.process.wait()
 
 
-async def serve(redis_url: str, **flags: object) -> Process:
-    """Start a node on a free port and return it once it serves."""
+async def serve(redis_url: str, *, program: Sequence[str] = ("run.py",), **flags: object) -> Process:
+    """Start a node on a free port and return it once it serves; `program` is what Python runs."""
     options = [
         f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}")
         for name, value in flags.items()
     ]
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "run.py", "--port=0", f"--redis={redis_url}", *options,
+        sys.executable, *program, "--port=0", f"--redis={redis_url}", *options,
         cwd=ROOT, stdout=asyncio.subprocess.PIPE,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )  # fmt: skip

@@ -177,6 +177,43 @@ async def test_a_restore_that_comes_twice_takes_nothing_away(store, writer):
     assert list((await store.read(SID)).entries) == writer.log.entries
 
 
+async def test_a_lost_lease_comes_back_before_its_log_and_only_in_time(store, writer, each_redis):
+    await writer.append("a")
+    until = (await store.renew(ME, 5.0, 0)).now_ms + 5000
+    log, client = writer.log, each_redis.client()
+    client.flushall()
+    client.close()
+    assert (await store.regain(ME, log.top, 5.0, Turn(), 1))[0] is Flag.LATE
+    assert not (await store.read(SID)).there
+    assert (await store.regain(ME, log.top, 5.0, Turn(7), until))[0] is Flag.OK
+    assert (await store.regain(OTHER, log.top, 5.0, Turn(), until))[0] is Flag.FENCED
+    assert await store.claim(SID, "n", ABORTED, 1.0) is Flag.HELD
+    read, renewal = await store.read(SID), await store.renew(ME, 5.0, 0)
+    assert (read.there, read.meta.turn.number, read.entries) == (False, 7, ())
+    assert (renewal.flag, renewal.epoch, renewal.entries) == (Flag.OK, log.epoch, 0)
+    assert await store.restore(ME, log.entries, 5.0, Turn(), until) is Flag.OK
+    assert list((await store.read(SID)).entries) == log.entries
+
+
+async def test_an_heir_goes_on_behind_what_it_has_read_or_not_at_all(store, writer, each_redis):
+    await writer.append("a")
+    read = writer.log.top
+    assert (await store.inherit(OTHER, 1.0, read, 3))[0] is Flag.HELD
+    await store.renew(ME, 0, 0)
+    await writer.append("b")
+    assert (await store.inherit(OTHER, 1.0, read, 3))[0] is Flag.MOVED
+    # What lies beyond a hole nobody has read.
+    await writer.append("c")
+    client = each_redis.client()
+    client.xdel(f"tw:{{{SID}}}:l", str(writer.log.entries[2].id))
+    client.close()
+    flag, epoch = await store.inherit(OTHER, 1.0, read, 3)
+    assert (flag, (await store.inherit(OTHER, 1.0, read, 3))) == (Flag.OK, (Flag.OK, epoch))
+    marker = Entry(epoch, 2, 3)
+    assert list((await store.read(SID)).entries) == [*writer.log.entries[:2], marker]
+    assert isinstance(await writer.append("d"), Exception)
+
+
 async def test_a_hole_is_seen_and_cut_by_who_closes(store, writer, each_redis):
     for text in ("a", "b", "c"):
         await writer.append(text)

@@ -57,7 +57,7 @@ class Appender:
         self._tail = follower.tail
         self._redis = redis
         self._codec = store.codec
-        self._healing = Healing(self, who, follower.tail, store, lease, grace)
+        self._grace = grace
         self._pending: list[bytes] = []
         self._final = False
         self.flight: Entry | None = None
@@ -207,7 +207,9 @@ class Appender:
 
     async def _recover(self) -> None:
         try:
-            await self._healing.settle()
+            # Made anew each time: two that know each other would stay, with the log, until collected.
+            doctor = Healing(self, self._who, self._tail, self._store, self.lease, self._grace)
+            await doctor.settle()
         finally:
             self._recovery = None
         self._submit()

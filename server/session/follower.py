@@ -159,7 +159,8 @@ class Follower:
     async def _reload(self) -> None:
         try:
             read = await self._store.read(self.tail.sid)
-            if self.heal is None and read.meta is not None:
+            # A log that is not there at all its producer is about to write, or its lease will lapse.
+            if self.heal is None and read.meta is not None and read.entries:
                 self.tail.replace(Log(read.entries), "diverged")
                 self._suspect_since = None
         except StoreUnavailable:

@@ -94,7 +94,7 @@ class Hub:
         """Read a session; just after Redis lost what it had, give its producer time to write it anew."""
         while True:
             read = await self._store.read(sid)
-            if read.meta is not None or await self.settled(sid):
+            if read.there or await self.settled(sid):
                 return read
             await asyncio.sleep(0.05)
 

@@ -69,7 +69,7 @@ class Node:
         self._producers = Producers(name, store, hub, hot, rules, self._tasks, self._steering.orphaned)
         self._steering.producers = self._producers
         self._intake = Intake(store, hub, self._producers)
-        heirs = Heirs(name, models, store, self._producers, 5 * rules.lease)
+        heirs = Heirs(name, models, store, self._producers, rules.lease)
         hub.succeed = heirs.succeed
         self._tasks.spawn(sweep_for_ever(heirs, directory, secret))
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import msgspec
@@ -104,7 +105,7 @@ class Producer:
         stopped = not self._reading.done()
         self._reading.cancel()
         await asyncio.wait((self._reading,))
-        if not self._reading.cancelled():
+        with suppress(asyncio.CancelledError):  # asked for it, a task lets go of it, and so of all this
             self.appender.add(encode(self._reading.result()), final=True)
         now = loop.time()
         close_ms = round((now - asked) * 1000, 2) if stopped else None

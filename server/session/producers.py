@@ -10,7 +10,7 @@ from typing import Any
 
 from server.callers import CALLER
 from server.counts import COUNTS, Levels
-from server.events import AbortReason
+from server.events import AbortReason, Cursor
 from server.session.answers import Flag
 from server.session.appender import Appender
 from server.session.follower import Follower
@@ -136,10 +136,11 @@ class Producers:
         self._begin(producer, follower, epoch)
 
     async def inherit(
-        self, who: Identity, upstream: Upstream, request: Request, *, anew: bool, heirs: int
+        self, who: Identity, upstream: Upstream, request: Request, behind: Cursor | None, *, heirs: int
     ) -> tuple[Flag, int]:
-        """Take over a session whose producer is gone; it runs here if the flag is OK."""
-        flag, epoch = await self._store.inherit(who, self._rules.lease, anew, heirs)
+        """Take over a session whose producer is gone, as `Store.inherit` does; if OK, it runs here."""
+        flag, epoch = await self._store.inherit(who, self._rules.lease, behind, heirs)
+        anew = behind is None
         if flag is Flag.OK and (follower := await self._hub.inherited(who.sid, epoch, anew)):
             producer = self._made(who, follower, heir=True)
             producer.start(upstream, request)
@@ -181,7 +182,8 @@ class Producers:
                     beats.append((now + self._rules.lease / 3, producer))
 
     def _look_again(self) -> None:
-        for producer in self._running.values():
+        # Those that somebody waits for go first; what is checked waits in that order to be healed.
+        for producer in sorted(self._running.values(), key=lambda p: p.appender.over.done()):
             producer.appender.check()
 
     async def drain(self, seconds: float) -> None:

@@ -107,6 +107,9 @@ class Dialogue(ABC):
             await self._watches.aclose()
             for viewer in self._viewers.values():
                 viewer.leave()
+            # What is over goes at once, with the logs it read, not when the collector comes by.
+            self._viewers.clear()
+            self._guest.gone()
         if self._over.done():
             code, why = self._over.result()
             with suppress(ConnectionError):

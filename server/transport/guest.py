@@ -19,6 +19,10 @@ FLOOD = 100
 """Commands over the limit that are answered before a socket is closed."""
 
 
+def _nobody(*told: object) -> None:
+    """Be told, and do nothing."""
+
+
 class Guest:
     """Belongs to one socket; `end` closes it with a code and a word."""
 
@@ -42,6 +46,10 @@ class Guest:
             if self._patience < 0:
                 self._end(error.close, error.code)
             raise
+
+    def gone(self) -> None:
+        """Let go of the socket: it, its request and that one's door know each other."""
+        self._end, self._door.leave = _nobody, _nobody
 
     def _leave(self) -> None:
         if self._door.caller is NOBODY or not self._access.holds(self._door.caller):

@@ -28,15 +28,6 @@ class Socket(Dialogue):
     def __init__(self, request: web.Request, ws: web.WebSocketResponse) -> None:
         super().__init__(request, ws)
         self._only: Viewer | None = None
-        self._commands: dict[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {
-            "auth": self._guest.auth,
-            "start": self._start,
-            "attach": self._attach,
-            "detach": self._detach,
-            "pause": self._pause,
-            "resume": self._resume,
-            "abort": self._abort,
-        }
 
     async def answer(self, text: str) -> None:
         """Do what a message asks for, and reply."""
@@ -47,10 +38,10 @@ class Socket(Dialogue):
         if kind == "ping":
             self._send({"type": "pong"} | ({} if ref is None else {"ref": ref}))
             return
-        command = self._commands.get(kind) if isinstance(kind, str) else None
+        command = _COMMANDS.get(kind) if isinstance(kind, str) else None
         if command is None:
             raise UnknownType()
-        reply = await command(message)
+        reply = await command(self, message)
         self._send({"type": "reply", "ref": ref, "ok": True, **reply})
 
     def refuse(self, error: TokenwireError) -> None:
@@ -60,7 +51,12 @@ class Socket(Dialogue):
     def _send(self, body: dict[str, Any]) -> None:
         self._sink.write(text_frame(orjson.dumps(body)))
 
-    async def _start(self, message: dict[str, Any]) -> dict[str, Any]:
+    async def auth(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Say whose the socket is."""
+        return await self._guest.auth(message)
+
+    async def start(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Start a session, and read it here."""
         key = message.pop("idempotency_key", None)
         if key is not None and not isinstance(key, str):
             raise InvalidRequest("`idempotency_key` must be a string.")
@@ -69,7 +65,8 @@ class Socket(Dialogue):
         self.join(await self._node.seat(sid, None))
         return {"session": sid, "new": new}
 
-    async def _attach(self, message: dict[str, Any]) -> dict[str, Any]:
+    async def attach(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Read a session here, from a cursor on."""
         sid, after = bodies.sid_in(message, "session"), message.get("after")
         if after is not None and not isinstance(after, str):
             raise InvalidRequest("`after` must be a cursor.")
@@ -91,13 +88,15 @@ class Socket(Dialogue):
         elif alone or ending is not Ending.FINAL:
             self.end(CLOSE[ending], ending)
 
-    async def _detach(self, message: dict[str, Any]) -> dict[str, Any]:
+    async def detach(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Read a session here no more."""
         sid = bodies.sid_in(message, "session")
         if self._drop(sid) is None:
             raise NotFound("This socket is not attached to that session.")
         return {"session": sid}
 
-    async def _pause(self, message: dict[str, Any]) -> dict[str, Any]:
+    async def pause(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Pause a session, or what this socket reads of it."""
         sid = bodies.sid_in(message, "session")
         if bodies.viewer_scope(message):
             return self._hold(sid, held=True)
@@ -108,7 +107,8 @@ class Socket(Dialogue):
             viewer.frozen = True
         return {"session": sid, **answer}
 
-    async def _resume(self, message: dict[str, Any]) -> dict[str, Any]:
+    async def resume(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Resume what `pause` stopped."""
         sid = bodies.sid_in(message, "session")
         if bodies.viewer_scope(message):
             return self._hold(sid, held=False)
@@ -123,9 +123,21 @@ class Socket(Dialogue):
         at = viewer.tail.log.at(viewer.position)
         return {"session": sid, "scope": "viewer", "paused": held, "id": str(at)}
 
-    async def _abort(self, message: dict[str, Any]) -> dict[str, Any]:
+    async def abort(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Abort a session."""
         sid = bodies.sid_in(message, "session")
         return {"session": sid, **await self._node.control(sid, Action.ABORT)}
+
+
+_COMMANDS: dict[str, Callable[[Socket, dict[str, Any]], Awaitable[dict[str, Any]]]] = {
+    "auth": Socket.auth,
+    "start": Socket.start,
+    "attach": Socket.attach,
+    "detach": Socket.detach,
+    "pause": Socket.pause,
+    "resume": Socket.resume,
+    "abort": Socket.abort,
+}
 
 
 async def _opened(request: web.Request) -> Socket:

@@ -13,7 +13,7 @@ from server.session.node import CATCH_UP
 from tests.chaos.reading import TRANSPORTS, Gone
 from tests.clients import seqs, start, text_of
 from tests.fake_upstream import expected_text
-from tests.faults.looking import until
+from tests.faults.looking import ready, until
 from tests.faults.readers import Reader, watched, whole
 from tests.processes import ROOT, demo_text
 
@@ -80,8 +80,8 @@ async def test_viewers_of_a_node_without_redis_are_told_and_then_sent_elsewhere(
         cut = time.monotonic()
         data = await response.read()
         took = time.monotonic() - cut
-        async with http.get(alone.url("/readyz")) as ready:
-            assert ready.status == 503
+        async with http.get(alone.url("/readyz")) as answer:
+            assert answer.status == 503
         async with http.get(url) as again:  # an EventSource gives up for good on any other status
             assert again.status == 200
             assert b"[DONE]" not in await again.read()
@@ -91,7 +91,7 @@ async def test_viewers_of_a_node_without_redis_are_told_and_then_sent_elsewhere(
     await whole(readers, readings, 120)
     assert [len(reader.waits) for reader in readers] == [2, 2, 2]
     switch.hold(False)
-    await until(lambda: _ready(http, alone), 3)
+    await until(lambda: ready(http, alone), 3)
 
 
 async def test_a_node_that_cannot_ask_does_not_say_that_a_cursor_is_ahead(
@@ -114,11 +114,6 @@ async def test_a_node_that_cannot_ask_does_not_say_that_a_cursor_is_ahead(
     await asyncio.sleep(CATCH_UP + 0.5)  # the fault: longer than a cursor gets to become true
     switch.hold(False)
     await whole([known, ahead], [reading, coming], 200)
-
-
-async def _ready(http, node):
-    async with http.get(node.url("/readyz")) as response:
-        return response.status == 200
 
 
 async def test_behind_a_partition_the_upstream_has_to_wait_and_nothing_is_lost(
