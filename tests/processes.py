@@ -1,12 +1,17 @@
 """Nodes as processes of their own, to be killed, stopped and drained."""
 
 import asyncio
+import itertools
 import os
 import signal
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import IO
+
+import psutil
 
 from server.events import Content
 from server.upstream import Request
@@ -16,10 +21,33 @@ from tests.clients import Server
 ROOT = Path(__file__).parent.parent
 
 
+_FIRST = 20_000 + os.getpid() % 120 * 100
+_PORTS = itertools.cycle(range(_FIRST, _FIRST + 100, 2))
+
+
 def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """Return a port that nobody listens on now, nor on the one above it.
+
+    The kernel hands out higher ones, and another process of tests looks elsewhere.
+    """
+    while True:
+        port = next(_PORTS)
+        with (
+            suppress(OSError),
+            socket.create_server(("127.0.0.1", port)),
+            socket.create_server(("127.0.0.1", port + 1)),
+        ):
+            return port
+
+
+def memory(pid: int) -> int:
+    """Return the bytes that a process holds."""
+    return psutil.Process(pid).memory_info().rss
+
+
+def descriptors(pid: int) -> int:
+    """Return how many files a process has open."""
+    return psutil.Process(pid).num_fds()
 
 
 class Process(Server):
@@ -37,15 +65,21 @@ class Process(Server):
         return await self.process.wait()
 
 
-async def serve(redis_url: str, *, program: Sequence[str] = ("run.py",), **flags: object) -> Process:
-    """Start a node on a free port and return it once it serves; `program` is what Python runs."""
+async def serve(
+    redis_url: str,
+    *,
+    program: Sequence[str] = ("run.py",),
+    errors: IO[bytes] | None = None,
+    **flags: object,
+) -> Process:
+    """Start a node on a free port and return it once it serves; `errors` takes its log."""
     options = [
         f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}")
         for name, value in flags.items()
     ]
     process = await asyncio.create_subprocess_exec(
         sys.executable, *program, "--port=0", f"--redis={redis_url}", *options,
-        cwd=ROOT, stdout=asyncio.subprocess.PIPE,
+        cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=errors,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )  # fmt: skip
     assert process.stdout is not None

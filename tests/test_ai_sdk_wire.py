@@ -19,6 +19,7 @@ from server.events import (
 )
 from server.session.log import Entry, Log
 from server.wire.ai_sdk import AiSdk
+from tests.drawn_events import FINALS, PIECES
 
 SID = "s" * 32
 OPENING = [{"type": "start", "messageId": "m1"}, {"type": "start-step"}]
@@ -56,6 +57,7 @@ def tool(kind, id, name="search", **more):
     return {"type": f"tool-input-{kind}", **names, **more}
 
 
+DEEP = "[" * 300 + "]" * 300
 TABLE = {
     "text": (
         [Content("Hel"), Content("lo"), Done()],
@@ -101,6 +103,14 @@ TABLE = {
             tool("start", "c1"), tool("delta", "c1", inputTextDelta="{}"),
             tool("start", "c2"), tool("delta", "c2", inputTextDelta="{}"),
             tool("available", "c1", input={}), tool("available", "c2", input={}), *DONE,
+        ],
+    ),
+    "a tool call whose input is nested too deeply": (
+        [ToolCall(0, "c", "search", DEEP), Done()],
+        [
+            tool("start", "c"), tool("delta", "c", inputTextDelta=DEEP),
+            tool("error", "c", input=DEEP, errorText="The model's input for this tool is not JSON."),
+            *DONE,
         ],
     ),
     "a tool call whose input is not JSON, and that has no id": (
@@ -170,27 +180,6 @@ def test_a_lost_answer_is_an_error_over_http_and_no_number_out_of_turn_over_a_so
     assert AiSdk("m1").encoding(SID).notice("session", {}) == b""
 
 
-def optional(strategy):
-    return st.none() | strategy
-
-
-PIECES = st.one_of(
-    st.builds(Content, st.text()),
-    st.builds(Reasoning, st.text()),
-    st.builds(
-        ToolCall,
-        st.integers(0, 2),
-        optional(st.sampled_from(["c1", "c2"])),
-        optional(st.just("search")),
-        optional(st.text(max_size=5)),
-    ),
-    st.builds(Bytes, st.binary(max_size=5), optional(st.just("image/png"))),
-)
-FINALS = st.one_of(
-    st.builds(Done, st.sampled_from(["stop", "tool_calls", "x"])),
-    st.builds(Aborted, st.sampled_from(AbortReason)),
-    st.builds(Error, st.just("upstream_error"), st.text(), st.booleans()),
-)
 LOGS = st.tuples(st.lists(PIECES, max_size=12), FINALS).map(lambda log: [*log[0], log[1]])
 
 

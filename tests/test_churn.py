@@ -8,8 +8,8 @@ import aiohttp
 import pytest
 
 from tests import clients, sources
-from tests.clients import Socket, collect, start
-from tests.faults.looking import control, until
+from tests.clients import Socket, collect, control, start
+from tests.waiting import until
 
 SESSIONS = 40
 KEPT = ("server.", "aiohttp.", "asyncio", "_asyncio")

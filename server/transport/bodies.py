@@ -15,7 +15,7 @@ import orjson
 from aiohttp import web
 
 from server.errors import BadCursor, BadJson, InvalidRequest, NotFound, TooLarge
-from server.events import Cursor
+from server.events import Cursor, tellable
 from server.session.state import Options
 from server.trail import SESSION
 from server.upstream import Head, Request
@@ -105,17 +105,21 @@ async def json_body(request: web.Request) -> dict[str, Any]:
         raise TooLarge() from None
     except TimeoutError:
         raise InvalidRequest("The body came too slowly.") from None
+    except web.RequestPayloadError:
+        raise InvalidRequest("The body is not what its headers say.") from None
     return json_object(raw)
 
 
 def json_object(raw: bytes | str) -> dict[str, Any]:
-    """Read one JSON object; raise `BadJson`."""
+    """Read one JSON object; raise `BadJson`, also for what is nested too deeply to be written again."""
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError:
         raise BadJson() from None
     if not isinstance(body, dict):
         raise BadJson()
+    if not tellable(body):
+        raise BadJson("Expected one JSON object, and one that is not nested so deeply.")
     return body
 
 
@@ -133,7 +137,8 @@ def start_of(body: dict[str, Any], default_model: str) -> Start:
         options = msgspec.convert(rest.pop("session", {}), Options)
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"session: {error}") from None
-    model = rest.pop("model", None) or default_model
+    model = rest.pop("model", None)
+    model = default_model if model in (None, "") else model
     if not isinstance(model, str) or not 0 < len(model) <= 200:
         raise InvalidRequest("`model` must be a string, and given: this server has no default.")
     asked = not pushed or "prompt" in rest or "messages" in rest

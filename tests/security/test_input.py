@@ -11,6 +11,8 @@ import pytest
 from server.session.ledger import _tag
 from tests import sources
 from tests.clients import Socket, collect, sse, start
+from tests.security.people import LINES
+from tests.waiting import HANG
 
 GOOD = "g" * 32
 CUT = GOOD[:-1]
@@ -35,7 +37,7 @@ async def sent(node, request: bytes) -> bytes:
     """Send bytes as they are; return the whole answer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", node.port)
     writer.write(request)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG):
         answer = await reader.read()
     writer.close()
     return answer
@@ -87,6 +89,23 @@ async def test_header_injection_is_no_request(node):
         assert b"Evil" not in answer
 
 
+@pytest.mark.parametrize(
+    "header",
+    ["Authorization: Bearer tw_~", "Authorization: Bearer ~", "Cookie: tokenwire=~"],
+)
+async def test_a_credential_that_is_no_text_is_none(make_node, header):
+    node = await make_node(keys=LINES, jwt_secret="s" * 32)
+    answer = await sent(node, request("GET", "/v1/models", header).replace(b"~", b"\xff"))
+    assert answer.split()[1] == b"401"
+
+
+async def test_a_conversation_that_is_no_text_is_none(node):
+    body = '{"messages":[{"role":"user","content":"x"}]}'
+    headers = ("Content-Type: application/json", f"Content-Length: {len(body)}", "X-Conversation-Id: ~")
+    asked = request("POST", "/v1/chat/completions", *headers, body=body).replace(b"~", b"\xff")
+    assert (await sent(node, asked)).split()[1] == b"400"
+
+
 async def test_a_conversation_and_a_model_may_be_called_anything_and_steer_no_key(
     node, http, redis_server
 ):
@@ -126,6 +145,37 @@ async def test_tokens_that_imitate_frames_stay_tokens(make_node, http):
     assert [line["content"] for line in lines if line["type"] == "content"] == evil
 
 
+BAD_BODIES = [
+    ("Content-Encoding: gzip", "no gzip at all"),
+    ("Content-Encoding: deflate", "nor deflate"),
+    ("Transfer-Encoding: chunked", '5\r\n{"a":\r\nthis is no chunk\r\n0\r\n\r\n'),
+]
+
+
+@pytest.mark.parametrize(("header", "body"), BAD_BODIES)
+async def test_a_body_that_is_not_what_its_headers_say_is_refused_and_not_logged(
+    node, header, body, caplog
+):
+    length = () if "chunked" in header else (f"Content-Length: {len(body)}",)
+    answer = await sent(node, request("POST", "/v1/sessions", header, *length, body=body))
+    assert answer.split()[1] == b"400"
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "header", "status"),
+    [
+        ("POST", "/v1/chat/completions", b"X-Conversation-Id: \xff", b"400"),
+        ("PUT", f"/v1/sessions/{GOOD}/events", b"Content-Type: image/\xff", b"404"),
+        ("GET", "/v1/sessions", b"Authorization: Bearer tw_\xff", b"200"),
+    ],
+)
+async def test_a_header_that_is_no_text_is_no_failure(node, method, path, header, status):
+    head = request(method, path, "Content-Length: 14", "X: ?").replace(b"X: ?", header)
+    answer = await sent(node, head + b'{"prompt":"x"}')
+    assert answer.split()[1] == status
+
+
 @pytest.mark.parametrize("path", PATHS)
 async def test_no_path_leads_out_of_the_pages(node, path):
     answer = await sent(node, request("GET", path))
@@ -145,7 +195,7 @@ async def test_a_bomb_of_zeros_is_refused_before_it_is_unpacked(node, http):
 async def test_a_body_that_says_it_is_huge_is_refused_before_it_comes(node):
     reader, writer = await asyncio.open_connection("127.0.0.1", node.port)
     writer.write(request("POST", "/v1/sessions", f"Content-Length: {1 << 40}", body="x" * 2_000_000))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG):
         assert b" 413 " in await reader.readline()
     writer.close()
 
@@ -156,7 +206,7 @@ async def test_a_frame_that_says_it_is_huge_ends_the_socket_before_it_comes(node
     handshake = ("Upgrade: websocket", "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {'A' * 22}==")
     head = request("GET", "/v1/ws", *handshake).replace(b"Connection: close", b"Connection: Upgrade")
     writer.write(head)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG):
         assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
         writer.write(b"\x81\xff" + struct.pack("!Q", size) + b"mask" + b"x" * 1000)
         answer = await reader.read()
