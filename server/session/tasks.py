@@ -14,6 +14,8 @@ log = logging.getLogger(__name__)
 class Tasks:
     """The tasks of one owner. That Redis was away is no failure."""
 
+    __slots__ = ("_tasks",)
+
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
 

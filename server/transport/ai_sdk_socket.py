@@ -50,6 +50,8 @@ class Lines:
 class ChatSocket(Dialogue):
     """What each message of a chat's client does; its viewers go by request."""
 
+    __slots__ = ("_commands",)
+
     def __init__(self, request: web.Request, ws: web.WebSocketResponse) -> None:
         super().__init__(request, ws)
         self._commands = {"send": self._start, "resume": self._resume, "abort": self._abort}

@@ -66,7 +66,7 @@ async def _start_and_stream(request: web.Request, start: Start, form: Form) -> w
 @routes.post("/v1/sessions")
 async def start_session(request: web.Request) -> web.StreamResponse:
     """Start a session, and stream it in the same response if a stream is asked for."""
-    form, _ = sse.form_of(request), sse.merged_of(request)  # refused before anything starts
+    form, _ = sse.form_of(request), bodies.merged_in(request.query)  # refused before anything starts
     context = request.app[CONTEXT]
     start = bodies.start_of(await bodies.json_body(request), context.node.models.default)
     if form is not None:
@@ -83,7 +83,7 @@ async def one_shot(request: web.Request) -> web.StreamResponse:
     if (back := bodies.qualified_cursor(request)) is not None:
         seat = await context.node.seat(*back)
         return await sse.deliver(request, seat, sse.ONE_SHOT, {"X-Session-Id": back[0]})
-    sse.merged_of(request)
+    bodies.merged_in(request.query)
     query = {k: v for k, v in request.query.items() if k in ("prompt", "model")}
     start = bodies.start_of(query, context.node.models.default)
     return await _start_and_stream(request, start, sse.ONE_SHOT)

@@ -42,6 +42,19 @@ class Dialogue(ABC):
     One message is answered at a time. `_ref` is what its client calls the one at hand.
     """
 
+    __slots__ = (
+        "_answering",
+        "_context",
+        "_guest",
+        "_node",
+        "_over",
+        "_ref",
+        "_sink",
+        "_viewers",
+        "_watches",
+        "_ws",
+    )
+
     def __init__(self, request: web.Request, ws: web.WebSocketResponse) -> None:
         self._context = request.app[CONTEXT]
         self._node = self._context.node

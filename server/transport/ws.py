@@ -23,6 +23,8 @@ from server.wire.native import WebSocket, text_frame
 class Socket(Dialogue):
     """What each message of a client does; its viewers go by session."""
 
+    __slots__ = ("_commands", "_only")
+
     def __init__(self, request: web.Request, ws: web.WebSocketResponse) -> None:
         super().__init__(request, ws)
         self._only: Viewer | None = None
