@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Self
 
 import msgspec
 
-from server.errors import BadCursor
+from server.errors import BadCursor, UpstreamFailed
 
 _CURSOR = re.compile(r"(0|[1-9][0-9]{0,15})-(0|[1-9][0-9]{0,15})", re.ASCII)
 
@@ -79,6 +79,11 @@ class Error(_Event, frozen=True, tag="error"):
     retryable: bool
     status: int | None = None
     retry_after: float | None = None
+
+    @classmethod
+    def of(cls, error: UpstreamFailed) -> Self:
+        """Return the end of a session whose upstream failed so."""
+        return cls(error.code, error.message, error.retryable, error.upstream_status, error.retry_after)
 
 
 Event = Content | Reasoning | ToolCall | Bytes | Done | Aborted | Error

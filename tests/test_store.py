@@ -7,6 +7,7 @@ import pytest
 
 from server.events import Aborted, AbortReason, Content, Cursor, Done, encode
 from server.session.answers import Flag, Shut, Turn, parse_turn
+from server.session.codec import PLAIN
 from server.session.commands import append_command, gate_command
 from server.session.connections import RedisUrl
 from server.session.directory import Directory
@@ -36,7 +37,7 @@ async def pipeline(each_redis):
 
 @pytest.fixture
 async def store(pipeline):
-    return Store(pipeline, pipeline.scripts)
+    return Store(pipeline, pipeline.scripts, PLAIN)
 
 
 class Writer:
@@ -49,7 +50,7 @@ class Writer:
     async def append(self, *texts, final=False):
         lines = [encode(Content(text)) for text in texts] + ([encode(Done())] if final else [])
         entry = self.log.next(tuple(lines), final)
-        reply = (await self.pipeline.call(SID, append_command(SID, entry)))[0]
+        reply = (await self.pipeline.call(SID, append_command(SID, entry, PLAIN)))[0]
         if isinstance(reply, bytes):
             self.log.absorb(entry)
         return reply
@@ -80,8 +81,8 @@ async def test_what_is_appended_is_read_back_from_any_cursor(store, writer):
 
 async def test_an_append_may_be_sent_twice_and_lands_once(pipeline, store, writer):
     entry = writer.log.next((encode(Content("a")),), final=False)
-    first = (await pipeline.call(SID, append_command(SID, entry)))[0]
-    second = (await pipeline.call(SID, append_command(SID, entry)))[0]
+    first = (await pipeline.call(SID, append_command(SID, entry, PLAIN)))[0]
+    second = (await pipeline.call(SID, append_command(SID, entry, PLAIN)))[0]
     assert first == str(entry.id).encode()
     assert isinstance(second, Exception)
     assert len((await store.read(SID)).entries) == 2

@@ -68,6 +68,11 @@ class Read(NamedTuple):
         """Whether it is there, or its tombstone; a hash alone is a lease put back: the log follows."""
         return self.meta is not None and (self.meta.gone or bool(self.entries))
 
+    @property
+    def closed(self) -> bool:
+        """Whether the log has its final event, if its last entry was read."""
+        return bool(self.entries) and self.entries[-1].final
+
 
 class Renewal(NamedTuple):
     """What Redis holds of a session: its epoch, last entry, number of entries and of viewers.

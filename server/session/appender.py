@@ -24,8 +24,6 @@ from server.session.store import Identity, Store
 ENTRY_BYTES = 256 * 1024
 LOOK = 0.09
 """Seconds between looks at the gate and at who listens: either also comes by the bell, which may fail."""
-
-
 LATE = 0.1
 """Seconds that a flight may take without a look at the gate behind it."""
 

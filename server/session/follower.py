@@ -50,7 +50,8 @@ class Follower:
         self.heal: Callable[[], None] | None = None
         self.learned: Callable[[], None] | None = None
         self.idle_since = self._now()
-        self.due = 0.0
+        self.due = self.seen = 0.0
+        self._asked_at = 0.0
         self._store = store
         self._redis = redis
         self._learned = learned
@@ -72,6 +73,7 @@ class Follower:
     def commands(self) -> Sequence[Command]:
         """Ask for what comes from the tail's last entry on."""
         self._again = False
+        self._asked_at = self._now()
         self._asked = self.tail.log.top
         return read_commands(self.tail.sid, self._asked)
 
@@ -82,6 +84,7 @@ class Follower:
             read = parse_read(self.key, replies, self._store.codec)
         except StoreUnavailable:
             return self.lost()
+        self.seen = self._asked_at
         self.take(read)
         if self._again or len(read.entries) == PAGE:
             self.ring()

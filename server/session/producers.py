@@ -4,13 +4,12 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 from server.callers import CALLER
 from server.counts import COUNTS, Levels
-from server.errors import StoreUnavailable
 from server.events import AbortReason, Cursor
 from server.session.answers import Flag
 from server.session.appender import Appender
@@ -24,7 +23,7 @@ from server.session.levels import levels
 from server.session.producer import Bounds, Producer
 from server.session.state import Options, Spec
 from server.session.store import Identity, Store
-from server.traces import trace
+from server.session.tasks import Tasks
 from server.trail import SESSION
 from server.upstream import Request, Takeover, Upstream
 
@@ -74,31 +73,6 @@ class Rules:
 
 def _chosen(option: Any, setting: Any) -> Any:
     return setting if option is None else option
-
-
-class Tasks:
-    """Tasks that are kept, and whose failure is logged."""
-
-    def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[Any]] = set()
-
-    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Run `work` in a task of its own."""
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._finished)
-
-    def _finished(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if error is not None and not isinstance(error, StoreUnavailable):
-            log.error("a task failed: %s", trace(error))
-
-    async def aclose(self) -> None:
-        """Cancel and await them all."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 class Producers:

@@ -10,7 +10,7 @@ import msgspec
 from server.events import Cursor
 from server.session import answers, directory, ledger, rows
 from server.session.answers import Controlled, Flag, Read, Renewal, Turn
-from server.session.codec import PLAIN, Codec
+from server.session.codec import Codec
 from server.session.commands import PAGE, SPEC, control_channel, keys_of, parse_read, read_commands
 from server.session.jobs import Carrier, Note
 from server.session.link import Command
@@ -41,12 +41,11 @@ class Store:
     place of `rewriting`.
     """
 
-    def __init__(self, redis: Carrier, scripts: dict[str, Script], codec: Codec = PLAIN) -> None:
+    def __init__(self, redis: Carrier, scripts: dict[str, Script], codec: Codec) -> None:
         self.codec = codec
         self.runner = Runner(redis, scripts)
         self.rewriting = asyncio.Semaphore(REWRITING)
         self._redis = redis
-        self._scripts = scripts
 
     async def create(self, who: Identity, lease: float) -> tuple[Flag, int]:
         """Start a session; return OK and its epoch, or EXISTS, CONFLICT or GONE."""
@@ -76,8 +75,8 @@ class Store:
     def extend_command(self, who: Identity, log: Log, entry: Entry) -> Command:
         """Return an heir's append, behind the very log that it knows."""
         known = (who.owner, str(log.top), len(log.entries), f"{entry.epoch}-{entry.last}")
-        script, fields = self._scripts["extend"].source, self.codec.fields(who.sid, entry)
-        return ("EVAL", script, 2, *keys_of(who.sid)[:2], *known, *fields)
+        script, fields = self.runner.scripts["extend"], self.codec.fields(who.sid, entry)
+        return ("EVAL", script.source, 2, *keys_of(who.sid)[:2], *known, *fields)
 
     async def renew(
         self, who: Identity, lease: float, now_ms: int, report: bytes = b"", size: int = 0
