@@ -64,14 +64,14 @@ class Read(NamedTuple):
     entries: tuple[Entry, ...]
 
     @property
-    def there(self) -> bool:
-        """Whether it is there, or its tombstone; a hash alone is a lease put back: the log follows."""
-        return self.meta is not None and (self.meta.gone or bool(self.entries))
-
-    @property
     def closed(self) -> bool:
         """Whether the log has its final event, if its last entry was read."""
         return bool(self.entries) and self.entries[-1].final
+
+    @property
+    def there(self) -> bool:
+        """Whether it is there, or its tombstone; a hash alone is a lease put back: the log follows."""
+        return self.meta is not None and (self.meta.gone or bool(self.entries))
 
 
 class Renewal(NamedTuple):

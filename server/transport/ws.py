@@ -49,10 +49,12 @@ class Socket(Dialogue):
     def _send(self, body: dict[str, Any]) -> None:
         self._sink.write(text_frame(orjson.dumps(body)))
 
-    async def _auth(self, message: dict[str, Any]) -> dict[str, Any]:
+    async def auth(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Say whose the socket is."""
         return await self._guest.auth(message)
 
-    async def _start(self, message: dict[str, Any]) -> dict[str, Any]:
+    async def start(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Start a session, and read it here."""
         key = message.pop("idempotency_key", None)
         if key is not None and not isinstance(key, str):
             raise InvalidRequest("`idempotency_key` must be a string.")
@@ -61,7 +63,8 @@ class Socket(Dialogue):
         self.join(await self._node.seat(sid, None))
         return {"session": sid, "new": new}
 
-    async def _attach(self, message: dict[str, Any]) -> dict[str, Any]:
+    async def attach(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Read a session here, from a cursor on."""
         sid, after = bodies.sid_in(message, "session"), message.get("after")
         if after is not None and not isinstance(after, str):
             raise InvalidRequest("`after` must be a cursor.")
@@ -83,13 +86,15 @@ class Socket(Dialogue):
         elif alone or ending is not Ending.FINAL:
             self.end(CLOSE[ending], ending)
 
-    async def _detach(self, message: dict[str, Any]) -> dict[str, Any]:
+    async def detach(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Read a session here no more."""
         sid = bodies.sid_in(message, "session")
         if self._drop(sid) is None:
             raise NotFound("This socket is not attached to that session.")
         return {"session": sid}
 
-    async def _pause(self, message: dict[str, Any]) -> dict[str, Any]:
+    async def pause(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Pause a session, or what this socket reads of it."""
         sid = bodies.sid_in(message, "session")
         if bodies.viewer_scope(message):
             return self._hold(sid, held=True)
@@ -100,7 +105,8 @@ class Socket(Dialogue):
             viewer.frozen = True
         return {"session": sid, **answer}
 
-    async def _resume(self, message: dict[str, Any]) -> dict[str, Any]:
+    async def resume(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Resume what `pause` stopped."""
         sid = bodies.sid_in(message, "session")
         if bodies.viewer_scope(message):
             return self._hold(sid, held=False)
@@ -115,24 +121,25 @@ class Socket(Dialogue):
         at = viewer.tail.log.at(viewer.position)
         return {"session": sid, "scope": "viewer", "paused": held, "id": str(at)}
 
-    async def _abort(self, message: dict[str, Any]) -> dict[str, Any]:
+    async def abort(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Abort a session."""
         sid = bodies.sid_in(message, "session")
         return {"session": sid, **await self._node.control(sid, Action.ABORT)}
 
 
+_COMMANDS: dict[str, Callable[[Socket, dict[str, Any]], Awaitable[dict[str, Any]]]] = {
+    "auth": Socket.auth,
+    "start": Socket.start,
+    "attach": Socket.attach,
+    "detach": Socket.detach,
+    "pause": Socket.pause,
+    "resume": Socket.resume,
+    "abort": Socket.abort,
+}
+
+
 async def _opened(request: web.Request) -> Socket:
     return await Socket.open(request, request.app[CONTEXT].max_frame)
-
-
-_COMMANDS: dict[str, Callable[[Socket, dict[str, Any]], Awaitable[dict[str, Any]]]] = {
-    "auth": Socket._auth,
-    "start": Socket._start,
-    "attach": Socket._attach,
-    "detach": Socket._detach,
-    "pause": Socket._pause,
-    "resume": Socket._resume,
-    "abort": Socket._abort,
-}
 
 
 @routes.get("/v1/ws")
