@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from pathlib import Path
 
+import orjson
 from aiohttp import web
 
 import server.transport.ai_sdk
@@ -19,6 +20,7 @@ import server.transport.responses
 import server.transport.tickets
 import server.transport.ws  # noqa: F401 - their routes join api's
 from server.errors import StoreUnavailable
+from server.openapi import document
 from server.ops.auth import Auth
 from server.ops.limits import Addresses
 from server.session.codec import codec
@@ -142,6 +144,7 @@ def _pages() -> dict[str, tuple[bytes, bytes, str]]:
     folder = next(f for f in (here / "static", here.parent / "static") if f.is_dir())
     files = [f for f in folder.rglob("*") if f.suffix in _TYPES]
     bodies = {f.relative_to(folder).as_posix(): (f.read_bytes(), _TYPES[f.suffix]) for f in files}
+    bodies["openapi.json"] = (orjson.dumps(document()), "application/json")
     pages = {name: (body, gzip.compress(body), kind) for name, (body, kind) in bodies.items()}
     return {("" if name == "index.html" else name): page for name, page in pages.items()}
 

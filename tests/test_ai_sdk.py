@@ -1,6 +1,7 @@
 """The AI SDK's routes on real nodes: send, resume, stop, and the socket."""
 
 import asyncio
+from contextlib import asynccontextmanager
 
 import aiohttp
 import orjson
@@ -8,6 +9,7 @@ import pytest
 
 from server.events import Content, Done, Reasoning, ToolCall
 from tests import sources
+from tests.waiting import HANG
 
 OPENING = ["start", "start-step"]
 CLOSING = ["text-end", "finish-step", "finish"]
@@ -19,11 +21,6 @@ async def thinking(request):
     yield ToolCall(0, "c1", "search", '{"q":1}')
     yield Content(orjson.dumps(request.messages).decode())
     yield Done("tool_calls")
-
-
-@pytest.fixture
-async def stepped():
-    return sources.Stepped()
 
 
 @pytest.fixture
@@ -209,7 +206,7 @@ class Chats:
         await self.ws.send_str(orjson.dumps(base | more).decode())
 
     async def next(self):
-        message = await self.ws.receive(10)
+        message = await self.ws.receive(HANG)
         if message.type is not aiohttp.WSMsgType.TEXT:
             raise EOFError(self.ws.close_code)
         frame = orjson.loads(message.data)
@@ -238,6 +235,17 @@ async def chats(pair, http):
     first, second = pair[0].url("/api/chat/ws"), pair[1].url("/api/chat")
     async with http.ws_connect(first) as one, http.ws_connect(second) as other:
         yield [Chats(one), Chats(other)]
+
+
+@asynccontextmanager
+async def answering(http, node, stepped):
+    """A socket of its own, over which an answer has begun."""
+    async with http.ws_connect(node.url("/api/chat/ws")) as ws:
+        socket = Chats(ws)
+        await socket.say("send", "r1")
+        stepped.step("a")
+        await socket.until_delta("r1", "a")
+        yield socket
 
 
 async def test_many_chats_share_a_socket(chats):
@@ -307,11 +315,8 @@ async def test_an_abort_ends_the_generation_of_its_request_alone(chats, stepped)
 
 
 async def test_a_socket_that_closes_ends_no_generation(pair, http, stepped):
-    async with http.ws_connect(pair[0].url("/api/chat/ws")) as ws:
-        socket = Chats(ws)
-        await socket.say("send", "r1")
-        stepped.step("a")
-        await socket.until_delta("r1", "a")
+    async with answering(http, pair[0], stepped):
+        pass
     stepped.step("b")
     async with http.get(pair[1].url("/api/chat/c/stream")) as response:
         reader = await Reader(response).until('"delta":"b"')
@@ -367,11 +372,7 @@ async def test_a_long_history_fits_into_a_frame(chats):
 
 
 async def test_draining_tells_a_socket_to_come_back(pair, http, stepped):
-    async with http.ws_connect(pair[0].url("/api/chat/ws")) as ws:
-        socket = Chats(ws)
-        await socket.say("send", "r1")
-        stepped.step("a")
-        await socket.until_delta("r1", "a")
+    async with answering(http, pair[0], stepped) as socket:
         draining = asyncio.create_task(pair[0].node.drain(5.0))
         with pytest.raises(EOFError, match="1012"):
             while True:

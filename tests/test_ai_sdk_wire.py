@@ -19,6 +19,7 @@ from server.events import (
 )
 from server.session.log import Entry, Log
 from server.wire.ai_sdk import AiSdk
+from tests.drawn_events import FINALS, PIECES
 
 SID = "s" * 32
 OPENING = [{"type": "start", "messageId": "m1"}, {"type": "start-step"}]
@@ -170,27 +171,6 @@ def test_a_lost_answer_is_an_error_over_http_and_no_number_out_of_turn_over_a_so
     assert AiSdk("m1").encoding(SID).notice("session", {}) == b""
 
 
-def optional(strategy):
-    return st.none() | strategy
-
-
-PIECES = st.one_of(
-    st.builds(Content, st.text()),
-    st.builds(Reasoning, st.text()),
-    st.builds(
-        ToolCall,
-        st.integers(0, 2),
-        optional(st.sampled_from(["c1", "c2"])),
-        optional(st.just("search")),
-        optional(st.text(max_size=5)),
-    ),
-    st.builds(Bytes, st.binary(max_size=5), optional(st.just("image/png"))),
-)
-FINALS = st.one_of(
-    st.builds(Done, st.sampled_from(["stop", "tool_calls", "x"])),
-    st.builds(Aborted, st.sampled_from(AbortReason)),
-    st.builds(Error, st.just("upstream_error"), st.text(), st.booleans()),
-)
 LOGS = st.tuples(st.lists(PIECES, max_size=12), FINALS).map(lambda log: [*log[0], log[1]])
 
 

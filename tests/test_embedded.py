@@ -7,7 +7,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,8 +17,9 @@ import redis
 
 from server.ops import embedded
 from server.settings import SettingsError
+from tests.processes import ROOT
+from tests.waiting import eventually
 
-ROOT = Path(__file__).parent.parent
 OWNER = """
 import sys
 from pathlib import Path
@@ -66,13 +67,6 @@ class Owner:
 def connected(url: str) -> Iterator[redis.Redis]:
     with redis.Redis.from_url(url, protocol=2) as client:
         yield client
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.01)
 
 
 def gone(pid: int) -> bool:

@@ -3,31 +3,23 @@
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
 import aiohttp
 import pytest
 
 from server.errors import StoreUnavailable
 from tests import clients, sources
-from tests.clients import Socket, collect, is_event, seqs, start, text_of
-from tests.processes import Process, demo_text, serve
+from tests.clients import Socket, collect, control, is_event, seqs, session, start, text_of
+from tests.processes import demo_text
+from tests.waiting import HANG, until
 
 LEASE = 1.0
 
 
 @pytest.fixture
-async def make_process(redis_server) -> AsyncIterator[Callable[..., Awaitable[Process]]]:
-    nodes = []
-
-    async def make(**flags) -> Process:
-        node = await serve(redis_server.url, **{"lease": LEASE, "linger": 1, "drain": 0.2} | flags)
-        nodes.append(node)
-        return node
-
-    yield make
-    for node in nodes:
-        await node.end()
+def make_process(make_process):
+    return partial(make_process, lease=LEASE, linger=1, drain=0.2)
 
 
 async def _follow(stream, events):
@@ -41,21 +33,16 @@ async def _keep(stream, items):
         items.append(item)
 
 
-async def _until(condition):
-    while not condition():
-        await asyncio.sleep(0.005)
-
-
 @pytest.mark.alone
 async def test_a_killed_producer_ends_in_one_typed_event_within_its_lease(make_process, http):
     doomed, other = await make_process(), await make_process()
     sids = [await start(http, doomed, prompt="k", rate=100, tokens=5000) for _ in range(5)]
     watched, events = sids[0], []
     reading = asyncio.create_task(_follow(clients.sse(http, other, watched), events))
-    await _until(lambda: len(events) > 20)
+    await until(lambda: len(events) > 20)
     doomed.signal(signal.SIGKILL)
     killed = time.monotonic()
-    await asyncio.wait_for(reading, 10)
+    await asyncio.wait_for(reading, HANG)
     assert time.monotonic() - killed <= LEASE + 0.5
     assert (events[-1]["type"], events[-1]["code"]) == ("error", "producer_lost")
     assert seqs(events) == list(range(1, len(events) + 1))
@@ -69,16 +56,15 @@ async def test_a_frozen_producer_is_fenced_and_adds_nothing_when_it_wakes(make_p
     sid = await start(http, frozen, prompt="z", rate=200, tokens=2000)
     events = []
     reading = asyncio.create_task(_follow(clients.sse(http, other, sid), events))
-    await _until(lambda: len(events) > 20)
+    await until(lambda: len(events) > 20)
     frozen.signal(signal.SIGSTOP)
-    await asyncio.wait_for(reading, 10)
+    await asyncio.wait_for(reading, HANG)
     assert events[-1]["code"] == "producer_lost"
     frozen.signal(signal.SIGCONT)
     again = await collect(clients.sse(http, frozen, sid))
     assert again == events
     # Its own tail learns of the end, and its upstream is closed: nothing of it runs on.
-    async with http.get(frozen.url(f"/v1/sessions/{sid}")) as response:
-        assert (await response.json())["seq"] == len(events)
+    assert (await session(http, frozen, sid))["seq"] == len(events)
 
 
 async def test_a_thawed_producer_does_not_bring_back_what_was_taken_over_and_lost(
@@ -107,8 +93,7 @@ async def test_abort_through_another_node_closes_the_log_of_a_frozen_producer(ma
     await collect(clients.sse(http, other, sid), count=10)
     frozen.signal(signal.SIGSTOP)
     reading = asyncio.create_task(collect(clients.sse(http, other, sid)))
-    async with http.post(other.url(f"/v1/sessions/{sid}/abort")) as response:
-        answer = await response.json()
+    answer = await control(http, other, sid, "abort")
     assert (answer["status"], answer["upstream_closed"]) == ("aborted", False)
     events = await reading
     assert events[-1]["type"] == "aborted"
@@ -134,9 +119,9 @@ async def test_sigterm_sends_viewers_elsewhere_and_ends_what_ran(make_process, h
         assert ws.close_code == 1012
     kinds = [item["type"] async for item in here]
     assert kinds[-1] == "moving"
-    await asyncio.wait_for(reading, 10)
+    await asyncio.wait_for(reading, HANG)
     assert there[-1] == {"id": there[-1]["id"], "type": "aborted", "reason": "shutdown"}
-    assert await asyncio.wait_for(leaving.process.wait(), 10) == 0
+    assert await asyncio.wait_for(leaving.process.wait(), HANG) == 0
 
 
 async def test_redis_killed_without_persistence_is_healed_byte_for_byte(make_node, own_redis, http):
@@ -152,11 +137,11 @@ async def test_redis_killed_without_persistence_is_healed_byte_for_byte(make_nod
         asyncio.create_task(_follow(clients.sse(http, nodes[(n + n // 25) % 2], sid), seen[n]))
         for n, sid in enumerate(sids)
     ]
-    await _until(lambda: min(map(len, seen)) > 20)
+    await until(lambda: min(map(len, seen)) > 20)
     own_redis.kill()
     lost_acked = sum(map(len, seen))
     own_redis.start()
-    await asyncio.wait_for(asyncio.gather(*readers), 30)
+    await asyncio.wait_for(asyncio.gather(*readers), HANG)
     client = own_redis.client()
     held = [client.xrevrange(f"tw:{{{sid}}}:l", count=1)[0][1] for sid in sids]
     client.close()
@@ -176,14 +161,9 @@ async def test_a_loss_after_the_end_is_healed_while_the_producer_lingers(make_no
     own_redis.kill()
     own_redis.start()
     client = own_redis.client()
-    await asyncio.wait_for(_async_until(lambda: client.exists(f"tw:{{{sid}}}:l")), 5)
+    await until(lambda: client.exists(f"tw:{{{sid}}}:l"))
     client.close()
     assert await collect(clients.sse(http, other, sid)) == events
-
-
-async def _async_until(condition):
-    while not condition():
-        await asyncio.sleep(0.02)
 
 
 async def _disturbed(make_node, redis, http, disturb):
@@ -195,7 +175,7 @@ async def _disturbed(make_node, redis, http, disturb):
     for turn in range(6):
         await asyncio.sleep(0.2)
         disturb(client, turn)
-    for events in await asyncio.wait_for(asyncio.gather(*readings), 20):
+    for events in await asyncio.wait_for(asyncio.gather(*readings), HANG):
         assert text_of(events) == sources.text("d", 200)
         assert seqs(events) == list(range(1, 202))
     client.close()
@@ -247,8 +227,7 @@ async def test_in_a_full_redis_an_abort_still_works(make_node, own_redis, http):
     client.config_set("maxmemory", "1mb")
     async with http.post(node.url("/v1/sessions"), json={"prompt": "x"}) as response:
         assert response.status == 503
-    async with http.post(node.url(f"/v1/sessions/{sid}/abort")) as response:
-        answer = await response.json()
+    answer = await control(http, node, sid, "abort")
     client.config_set("maxmemory", "0")
     client.close()
     assert (answer["status"], answer["upstream_closed"]) == ("aborted", True)
@@ -274,19 +253,17 @@ async def test_a_pause_that_redis_loses_holds_all_the_same(make_node, own_redis,
         asyncio.create_task(_keep(clients.sse(http, node, sid), items))
         for node, items in zip(nodes, seen, strict=True)
     ]
-    await _until(lambda: all(len(items) > 10 for items in seen))
-    async with http.post(nodes[1].url(f"/v1/sessions/{sid}/pause")) as response:
-        assert (await response.json())["paused"]
-    await _until(lambda: all(items[-1]["type"] == "paused" for items in seen))
+    await until(lambda: all(len(items) > 10 for items in seen))
+    assert (await control(http, nodes[1], sid, "pause"))["paused"]
+    await until(lambda: all(items[-1]["type"] == "paused" for items in seen))
     client, key = own_redis.client(), f"tw:{{{sid}}}:m"
     held = client.hget(key, "gate").split()[:2]
     client.flushall() if loss == "everything" else client.hdel(key, "gate")
-    await asyncio.wait_for(_async_until(lambda: (client.hget(key, "gate") or b"").split()[:2] == held), 5)
+    await until(lambda: (client.hget(key, "gate") or b"").split()[:2] == held)
     client.close()
     assert [items[-1]["type"] for items in seen] == ["paused", "paused"]
-    async with http.post(nodes[0].url(f"/v1/sessions/{sid}/resume")) as response:
-        assert not (await response.json())["paused"]
-    await asyncio.wait_for(asyncio.gather(*readings), 10)
+    assert not (await control(http, nodes[0], sid, "resume"))["paused"]
+    await asyncio.wait_for(asyncio.gather(*readings), HANG)
     events = [[item for item in items if is_event(item)] for items in seen]
     assert [text_of(each) for each in events] == [sources.text("p", 100)] * 2
     assert [seqs(each) for each in events] == [list(range(1, 102))] * 2
@@ -296,13 +273,13 @@ async def test_a_draining_node_still_answers_and_sends_everyone_elsewhere(make_p
     node = await make_process(drain=4)
     async with http.get(node.url("/readyz")) as response:
         assert (response.status, await response.json()) == (200, {"status": "ready"})
-    sid = await start(http, node, prompt="d", rate=50, tokens=100)
+    sid = await start(http, node, prompt="d", rate=50, tokens=5000)
     items = []
     here = asyncio.create_task(_keep(clients.sse(http, node, sid), items))
-    await _until(lambda: items)
+    await until(lambda: items)
     async with http.ws_connect(node.url("/v1/ws")) as idle:
         node.signal(signal.SIGTERM)
-        message = await idle.receive(5)
+        message = await idle.receive(HANG)
         assert (message.type, idle.close_code) == (aiohttp.WSMsgType.CLOSE, 1012)
         async with http.get(node.url("/readyz")) as response:
             assert response.status == 503
@@ -314,4 +291,4 @@ async def test_a_draining_node_still_answers_and_sends_everyone_elsewhere(make_p
             assert (response.status, (await response.text())[:6]) == (200, "retry:")
     await here
     assert items[-1]["type"] == "moving"
-    assert await asyncio.wait_for(node.process.wait(), 10) == 0
+    assert await asyncio.wait_for(node.process.wait(), HANG) == 0

@@ -1,21 +1,10 @@
 """A fold gives the same bytes wherever a client left and on whichever node it reads on."""
 
-import hypothesis.strategies as st
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
-from server.events import (
-    Aborted,
-    AbortReason,
-    Bytes,
-    Content,
-    Done,
-    Error,
-    Event,
-    Reasoning,
-    ToolCall,
-    encode,
-)
+from server.events import Content, Event, encode
 from server.session.log import Entry, Log
 from server.session.tail import Tail
 from server.session.viewer import Ending
@@ -23,36 +12,22 @@ from server.wire.fold import SLICE, Folded, sse
 from server.wire.openai_chat import Chat
 from server.wire.openai_responses import Responses
 from server.wire.text import Text
+from tests.drawn_events import FINALS, PIECES
 
 SID = "s" * 22
 CHAT = Chat(SID, "m", 7, include_usage=True)
 RESPONSES = Responses(SID, "m", 7)
-
-_words = st.text(max_size=4)
-_pieces = st.one_of(
-    st.builds(Content, _words),
-    st.builds(Reasoning, _words),
-    st.builds(
-        ToolCall, st.integers(0, 2), st.none() | st.just("call_x"), st.none() | st.just("f"), _words
-    ),
-    st.builds(Bytes, st.binary(max_size=3)),
-)
-_finals = st.one_of(
-    st.builds(Done, st.sampled_from(["stop", "length", "tool_calls"]), st.none() | st.just({"a": 1})),
-    st.builds(Aborted, st.sampled_from(AbortReason)),
-    st.builds(Error, _words, _words, st.booleans()),
-)
 
 
 @st.composite
 def logs(draw: st.DrawFn) -> Log:
     """A log in some entries, the last of which may be final."""
     log, epoch = Log([Entry(5, 1, 1)]), 5
-    for batch in draw(st.lists(st.lists(_pieces, min_size=1, max_size=4), max_size=5)):
+    for batch in draw(st.lists(st.lists(PIECES, min_size=1, max_size=4), max_size=5)):
         log.absorb(Entry(epoch, log.head + 1, len(log.entries) + 1, tuple(map(encode, batch))))
         epoch += draw(st.integers(0, 1))
     if draw(st.booleans()):
-        final = (encode(draw(_finals)),)
+        final = (encode(draw(FINALS)),)
         log.absorb(Entry(epoch, log.head + 1, len(log.entries) + 1, final, final=True))
     return log
 
@@ -171,7 +146,7 @@ async def test_who_cannot_be_told_to_begin_anew_is_cut_off_if_he_holds_what_is_g
     reader.push()
     held = reader.sink.data
     assert b"old" in held
-    tail.replace(Log([Entry(9, 1, 1), entry(9, "new")]), "diverged")
+    tail.replace(Log([Entry(9, 1, 1), entry(9, "new")]))
     assert reader.ended.result() is Ending.LOST
     broken = reader.sink.data.removeprefix(held)
     assert (b'"reset"' in broken) == (dialect != Text())

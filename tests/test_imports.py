@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "upstream": PURE,
     "session": PURE | {"upstream"},
     "wire": {"events", "errors"},
+    "openapi": {"callers", "errors", "events", "session"},
     # Who asks, and how much, is settled where requests come in; the rules are the operator's.
     "transport": PURE | {"upstream", "session", "wire", "ops"},
     "client": PURE,

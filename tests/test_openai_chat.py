@@ -4,16 +4,7 @@ import orjson
 import pytest
 
 from server.errors import Conflict, StoreUnavailable, TokenwireError, UpstreamRejected
-from server.events import (
-    Aborted,
-    AbortReason,
-    Content,
-    Done,
-    Error,
-    Event,
-    Reasoning,
-    ToolCall,
-)
+from server.events import Aborted, AbortReason, Content, Done, Error, Event, Reasoning, ToolCall
 from server.wire.openai_chat import Chat
 from server.wire.openai_errors import of_error, of_final
 

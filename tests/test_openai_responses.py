@@ -11,31 +11,13 @@ from server.wire.openai_responses import Responses
 SID = "s" * 22
 DIALECT = Responses(SID, "m", 7, b'{"instructions":"Be brief.","background":true}')
 OBJECT = {
-    "id": f"resp_{SID}",
-    "object": "response",
-    "created_at": 7,
-    "status": "in_progress",
-    "model": "m",
-    "background": True,
-    "error": None,
-    "incomplete_details": None,
-    "instructions": "Be brief.",
-    "max_output_tokens": None,
-    "metadata": {},
-    "parallel_tool_calls": True,
-    "previous_response_id": None,
-    "reasoning": {"effort": None, "summary": None},
-    "store": True,
-    "temperature": None,
-    "text": {"format": {"type": "text"}},
-    "tool_choice": "auto",
-    "tools": [],
-    "top_p": None,
-    "truncation": "disabled",
-    "user": None,
-    "output": [],
-    "usage": None,
-}
+    "id": f"resp_{SID}", "object": "response", "created_at": 7, "status": "in_progress", "model": "m",
+    "background": True, "error": None, "incomplete_details": None, "instructions": "Be brief.",
+    "max_output_tokens": None, "metadata": {}, "parallel_tool_calls": True, "previous_response_id": None,
+    "reasoning": {"effort": None, "summary": None}, "store": True, "temperature": None,
+    "text": {"format": {"type": "text"}}, "tool_choice": "auto", "tools": [], "top_p": None,
+    "truncation": "disabled", "user": None, "output": [], "usage": None,
+}  # fmt: skip
 
 
 def parts_of(*events: Event) -> list[dict]:

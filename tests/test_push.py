@@ -11,11 +11,10 @@ import pytest
 
 from server.events import Content, Done, encode
 from tests import clients, sources
-from tests.clients import collect, seqs, text_of
-from tests.processes import serve
+from tests.clients import collect, control, seqs, session, text_of
+from tests.waiting import HANG
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
-SOON = 10.0
 
 
 def line(text):
@@ -23,11 +22,6 @@ def line(text):
 
 
 DONE = encode(Done()) + b"\n"
-
-
-@pytest.fixture
-async def node(make_node):
-    return await make_node()
 
 
 @pytest.fixture
@@ -50,11 +44,6 @@ async def push(http, url, data, **headers):
         return response.status, await response.json()
 
 
-async def session(http, node, sid):
-    async with http.get(node.url(f"/v1/sessions/{sid}")) as response:
-        return await response.json()
-
-
 class Pipe:
     """A body that is written while it is sent."""
 
@@ -74,6 +63,16 @@ class Pipe:
             self.sent += len(piece)
 
 
+async def begun(http, node):
+    """Start a session, and a body whose first line has come; return all four."""
+    sid, url = await start(http, node)
+    pipe = Pipe()
+    pushing = asyncio.create_task(push(http, url, pipe))
+    await pipe.write(line("a"))
+    await collect(clients.sse(http, node, sid), count=1)
+    return sid, url, pipe, pushing
+
+
 async def test_what_is_pushed_is_read_as_it_comes(node, http):
     sid, url = await start(http, node)
     pipe, reader = Pipe(), clients.sse(http, node, sid)
@@ -84,7 +83,7 @@ async def test_what_is_pushed_is_read_as_it_comes(node, http):
         assert (await anext(reader))["content"] == word
     await pipe.write(DONE)
     assert (await anext(reader))["type"] == "done"
-    status, answer = await asyncio.wait_for(pushing, SOON)
+    status, answer = await asyncio.wait_for(pushing, HANG)
     epoch = answer["id"].partition("-")[0]
     assert (status, answer) == (200, {
         "session": sid, "id": f"{epoch}-3", "status": "done", "duplicate": False,
@@ -118,7 +117,7 @@ async def test_a_program_piped_into_curl(node, http, post):
         await process.stdin.drain()
         assert (await anext(reader))["content"] == word
     process.stdin.close()
-    answer = orjson.loads(await asyncio.wait_for(process.stdout.read(), SOON))
+    answer = orjson.loads(await asyncio.wait_for(process.stdout.read(), HANG))
     assert (answer["status"], await process.wait()) == ("done", 0)
     assert [item["type"] async for item in reader] == ["done"]
 
@@ -144,7 +143,7 @@ async def test_a_program_that_is_killed_is_lost_after_the_grace(hasty, http):
     killed = asyncio.get_running_loop().time()
     (final,) = [item async for item in reader]
     assert (final["type"], final["code"], final["retryable"]) == ("error", "producer_lost", True)
-    assert 0.25 < asyncio.get_running_loop().time() - killed < 3
+    assert asyncio.get_running_loop().time() - killed > 0.25
 
 
 async def test_a_body_that_broke_off_is_sent_again_under_its_number(node, http):
@@ -175,11 +174,7 @@ async def test_a_number_that_is_not_the_next_is_refused(node, http):
 
 
 async def test_only_one_body_at_a_time(node, http):
-    sid, url = await start(http, node)
-    pipe = Pipe()
-    pushing = asyncio.create_task(push(http, url, pipe))
-    await pipe.write(line("a"))
-    await collect(clients.sse(http, node, sid), count=1)
+    _, url, pipe, pushing = await begun(http, node)
     status, answer = await push(http, url, line("b"))
     assert (status, answer["error"]["code"]) == (409, "push_conflict")
     await pipe.write(DONE)
@@ -203,8 +198,7 @@ async def test_while_paused_the_body_is_read_no_further_than_may_be_held(make_no
     pushing = asyncio.create_task(push(http, url, pipe))
     await pipe.write(piece)
     assert [(await anext(reader))["type"] for _ in range(2)] == ["session", "content"]
-    async with http.post(node.url(f"/v1/sessions/{sid}/pause")) as response:
-        assert (await response.json())["gate"] == 1
+    assert (await control(http, node, sid, "pause"))["gate"] == 1
 
     async def write():
         for _ in range(total - 1):
@@ -221,8 +215,7 @@ async def test_while_paused_the_body_is_read_no_further_than_may_be_held(make_no
     assert pipe.sent < total * len(piece) / 2
     held = (await session(http, node, sid))["seq"]
     assert held <= 2 + (hold_limit + 512 * 1024) // len(piece)
-    async with http.post(node.url(f"/v1/sessions/{sid}/resume")) as response:
-        assert response.status == 200
+    await control(http, node, sid, "resume")
     events = await collect(reader)
     await writing
     assert ((await pushing)[1]["status"], len(events)) == ("done", total)
@@ -244,21 +237,16 @@ async def test_while_redis_stands_still_the_body_waits_too(make_node, own_redis,
             count += 1
     own_redis.process.send_signal(signal.SIGCONT)
     await pipe.write(DONE)
-    status, answer = await asyncio.wait_for(pushing, SOON)
+    status, answer = await asyncio.wait_for(pushing, HANG)
     assert (status, answer["id"].partition("-")[2]) == (200, str(count + 1))
     assert count < 13_000  # what sockets hold, and no more; unhindered it takes ten times that
 
 
 async def test_an_abort_is_told_to_the_program(node, http):
-    sid, url = await start(http, node)
-    pipe = Pipe()
-    pushing = asyncio.create_task(push(http, url, pipe))
-    await pipe.write(line("a"))
-    await collect(clients.sse(http, node, sid), count=1)
-    async with http.post(node.url(f"/v1/sessions/{sid}/abort")) as response:
-        answer = await response.json()
+    sid, _, _, pushing = await begun(http, node)
+    answer = await control(http, node, sid, "abort")
     assert (answer["status"], answer["upstream_closed"]) == ("aborted", True)
-    status, refused = await asyncio.wait_for(pushing, SOON)
+    status, refused = await asyncio.wait_for(pushing, HANG)
     assert (status, refused["error"]["code"]) == (409, "session_closed")
 
 
@@ -291,36 +279,28 @@ async def test_another_node_says_what_to_do(make_node, http):
     assert (await push(http, elsewhere, line("b")))[1]["error"]["code"] == "session_closed"
 
 
-async def test_with_several_workers_a_new_connection_is_another_try(redis_server, http):
-    node = await serve(redis_server.url, workers=2, drain=0.2)
-    try:
-        sid, url = await start(http, node)
-        tries = 0
-        while (await push(http, url, line("a"), **{"Producer-Seq": "1"}))[0] == 421:
-            tries += 1
-            assert tries < 100
-        events = await collect(clients.sse(http, node, sid), count=1)
-        assert text_of(events) == "a"
-    finally:
-        node.signal(signal.SIGTERM)
-        await asyncio.wait_for(node.process.wait(), 30)
+async def test_with_several_workers_a_new_connection_is_another_try(make_process, http):
+    node = await make_process(workers=2, drain=0.2)
+    sid, url = await start(http, node)
+    tries = 0
+    while (await push(http, url, line("a"), **{"Producer-Seq": "1"}))[0] == 421:
+        tries += 1
+        assert tries < 100
+    events = await collect(clients.sse(http, node, sid), count=1)
+    assert text_of(events) == "a"
 
 
-async def test_when_the_node_is_killed_the_session_is_lost_within_its_lease(redis_server, http):
-    doomed, other = [await serve(redis_server.url, lease=1, drain=0.2) for _ in range(2)]
-    try:
-        sid, url = await start(http, doomed)
-        reader = clients.sse(http, other, sid)
-        await push(http, url, line("a"))
-        assert [(await anext(reader))["type"] for _ in range(2)] == ["session", "content"]
-        await doomed.end()
-        (final,) = [item async for item in reader]
-        assert (final["type"], final["code"]) == ("error", "producer_lost")
-        elsewhere = other.url(f"/v1/sessions/{sid}/events")
-        assert (await push(http, elsewhere, line("b")))[1]["error"]["code"] == "session_closed"
-    finally:
-        await doomed.end()
-        await other.end()
+async def test_when_the_node_is_killed_the_session_is_lost_within_its_lease(make_process, http):
+    doomed, other = [await make_process(lease=1, drain=0.2) for _ in range(2)]
+    sid, url = await start(http, doomed)
+    reader = clients.sse(http, other, sid)
+    await push(http, url, line("a"))
+    assert [(await anext(reader))["type"] for _ in range(2)] == ["session", "content"]
+    await doomed.end()
+    (final,) = [item async for item in reader]
+    assert (final["type"], final["code"]) == ("error", "producer_lost")
+    elsewhere = other.url(f"/v1/sessions/{sid}/events")
+    assert (await push(http, elsewhere, line("b")))[1]["error"]["code"] == "session_closed"
 
 
 UNKNOWN = "/v1/sessions/" + "u" * 32 + "/events"

@@ -57,10 +57,25 @@ class Writer:
 
 
 @pytest.fixture
+def raw(each_redis):
+    """A client of the server, to take away what it holds."""
+    client = each_redis.client()
+    yield client
+    client.close()
+
+
+@pytest.fixture
 async def writer(pipeline, store):
     flag, epoch = await store.create(ME, 1.0)
     assert flag is Flag.OK
     return Writer(pipeline, epoch)
+
+
+async def holed(writer, raw):
+    """Append three events, and have the second one lost."""
+    for text in ("a", "b", "c"):
+        await writer.append(text)
+    raw.xdel(f"tw:{{{SID}}}:l", str(writer.log.entries[2].id))
 
 
 async def test_creating_twice(store, writer):
@@ -117,12 +132,10 @@ async def test_each_pause_and_each_resume_is_a_turn_above_the_last(store, writer
     assert numbers[0] == numbers[1] < numbers[2] == numbers[3] < numbers[4]
 
 
-async def test_a_lost_turn_is_put_back_and_an_old_one_is_not(store, writer, each_redis):
+async def test_a_lost_turn_is_put_back_and_an_old_one_is_not(store, writer, raw):
     await writer.append("a", "b")
     paused = (await store.control(SID, Gate.SHUT, 60)).turn
-    client = each_redis.client()
-    client.hdel(f"tw:{{{SID}}}:m", "gate")
-    client.close()
+    raw.hdel(f"tw:{{{SID}}}:m", "gate")
     await store.regate(SID, paused)
     assert (await store.read(SID)).meta.turn.gate == 2
     lifted = (await store.control(SID, Gate.LIFT)).turn
@@ -130,12 +143,8 @@ async def test_a_lost_turn_is_put_back_and_an_old_one_is_not(store, writer, each
     assert (await store.read(SID)).meta.turn == lifted
 
 
-async def test_a_pause_over_a_hole_gates_what_is_whole(store, writer, each_redis):
-    for text in ("a", "b", "c"):
-        await writer.append(text)
-    client = each_redis.client()
-    client.xdel(f"tw:{{{SID}}}:l", str(writer.log.entries[2].id))
-    client.close()
+async def test_a_pause_over_a_hole_gates_what_is_whole(store, writer, raw):
+    await holed(writer, raw)
     assert (await store.control(SID, Gate.SHUT, 60)).turn.gate == 1
 
 
@@ -152,12 +161,11 @@ async def test_a_held_lease_is_not_taken_and_a_lapsed_one_ends_the_log(store, wr
     assert (log.head, log.closed, log.lines[-1]) == (2, True, final)
 
 
-async def test_a_lost_log_is_restored_and_only_by_its_owner(store, writer, each_redis):
+async def test_a_lost_log_is_restored_and_only_by_its_owner(store, writer, raw):
     await writer.append("a")
     await writer.append("b")
     until = (await store.renew(ME, 5.0, 0)).now_ms + 5000
-    client = each_redis.client()
-    client.flushall()
+    raw.flushall()
     assert (await store.renew(ME, 1.0, 0)).flag is Flag.GONE
     entries = writer.log.entries
     assert await store.restore(ME, entries, 1.0, Turn(7, Shut(1, 60.0)), until) is Flag.OK
@@ -165,7 +173,6 @@ async def test_a_lost_log_is_restored_and_only_by_its_owner(store, writer, each_
     assert (list(read.entries), read.meta.turn.gate) == (entries, 1)
     assert await store.restore(OTHER, entries, 1.0, Turn(), until) is Flag.FENCED
     assert await store.restore(ME, entries, 1.0, Turn(), 1) is Flag.LATE
-    client.close()
 
 
 async def test_a_restore_that_comes_twice_takes_nothing_away(store, writer):
@@ -177,12 +184,11 @@ async def test_a_restore_that_comes_twice_takes_nothing_away(store, writer):
     assert list((await store.read(SID)).entries) == writer.log.entries
 
 
-async def test_a_lost_lease_comes_back_before_its_log_and_only_in_time(store, writer, each_redis):
+async def test_a_lost_lease_comes_back_before_its_log_and_only_in_time(store, writer, raw):
     await writer.append("a")
     until = (await store.renew(ME, 5.0, 0)).now_ms + 5000
-    log, client = writer.log, each_redis.client()
-    client.flushall()
-    client.close()
+    log = writer.log
+    raw.flushall()
     assert (await store.regain(ME, log.top, 5.0, Turn(), 1))[0] is Flag.LATE
     assert not (await store.read(SID)).there
     assert (await store.regain(ME, log.top, 5.0, Turn(7), until))[0] is Flag.OK
@@ -195,7 +201,7 @@ async def test_a_lost_lease_comes_back_before_its_log_and_only_in_time(store, wr
     assert list((await store.read(SID)).entries) == log.entries
 
 
-async def test_an_heir_goes_on_behind_what_it_has_read_or_not_at_all(store, writer, each_redis):
+async def test_an_heir_goes_on_behind_what_it_has_read_or_not_at_all(store, writer, raw):
     await writer.append("a")
     read = writer.log.top
     assert (await store.inherit(OTHER, 1.0, read, 3))[0] is Flag.HELD
@@ -204,9 +210,7 @@ async def test_an_heir_goes_on_behind_what_it_has_read_or_not_at_all(store, writ
     assert (await store.inherit(OTHER, 1.0, read, 3))[0] is Flag.MOVED
     # What lies beyond a hole nobody has read.
     await writer.append("c")
-    client = each_redis.client()
-    client.xdel(f"tw:{{{SID}}}:l", str(writer.log.entries[2].id))
-    client.close()
+    raw.xdel(f"tw:{{{SID}}}:l", str(writer.log.entries[2].id))
     flag, epoch = await store.inherit(OTHER, 1.0, read, 3)
     assert (flag, (await store.inherit(OTHER, 1.0, read, 3))) == (Flag.OK, (Flag.OK, epoch))
     marker = Entry(epoch, 2, 3)
@@ -214,12 +218,8 @@ async def test_an_heir_goes_on_behind_what_it_has_read_or_not_at_all(store, writ
     assert isinstance(await writer.append("d"), Exception)
 
 
-async def test_a_hole_is_seen_and_cut_by_who_closes(store, writer, each_redis):
-    for text in ("a", "b", "c"):
-        await writer.append(text)
-    client = each_redis.client()
-    client.xdel(f"tw:{{{SID}}}:l", str(writer.log.entries[2].id))
-    client.close()
+async def test_a_hole_is_seen_and_cut_by_who_closes(store, writer, raw):
+    await holed(writer, raw)
     assert (await store.renew(ME, 1.0, 0)).dense is False
     result = await store.control(SID, Gate.LIFT, final=ABORTED)
     log = Log((await store.read(SID)).entries)

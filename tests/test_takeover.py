@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 
@@ -11,9 +12,10 @@ from server.session.heirs import HEIRS, so_far
 from server.upstream import Request
 from server.upstream.demo import demo
 from tests import clients
-from tests.clients import Item, Socket, collect, is_event, seqs, start, text_of
+from tests.clients import Item, Socket, becomes, collect, control, is_event, seqs, start, text_of
 from tests.fake_upstream import expected_text
-from tests.processes import demo_text, serve, spawn_upstream
+from tests.processes import demo_text, spawn_upstream
+from tests.waiting import HANG, until
 
 LEASE = 1.0
 TABLES = """
@@ -62,19 +64,10 @@ async def upstream():
 
 
 @pytest.fixture
-async def make_process(redis_server, tmp_path, upstream):
-    nodes = []
+def make_process(make_process, tmp_path, upstream):
     config = tmp_path / "tokenwire.toml"
     config.write_text(TABLES.format(upstream=upstream))
-
-    async def make():
-        node = await serve(redis_server.url, config=config, lease=LEASE, linger=1, drain=0.2)
-        nodes.append(node)
-        return node
-
-    yield make
-    for node in nodes:
-        await node.end()
+    return partial(make_process, config=config, lease=LEASE, linger=1, drain=0.2)
 
 
 class Watch:
@@ -94,23 +87,32 @@ class Watch:
                 self.events.clear()
 
     async def reach(self, count: int) -> None:
-        while len(self.events) < count:
-            await asyncio.sleep(0.005)
+        await until(lambda: len(self.events) >= count)
 
 
 def epochs(events: list[Item]) -> list[int]:
     return sorted({int(e["id"].partition("-")[0]) for e in events})
 
 
+async def orphaned(make_process, http, reach: int, **body) -> Watch:
+    """Kill the node of an answer once so many events were read on another, where the rest is read."""
+    doomed, other = await make_process(), await make_process()
+    watch = Watch(clients.sse(http, other, await start(http, doomed, prompt="k", rate=200, **body)))
+    await watch.reach(reach)
+    doomed.signal(signal.SIGKILL)
+    await asyncio.wait_for(watch.done, HANG)
+    return watch
+
+
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGSTOP])
 async def test_an_answer_goes_on_behind_what_there_was(make_process, http, kill):
     doomed, other = await make_process(), await make_process()
-    sid = await start(http, doomed, model="whole", prompt="k", rate=100, tokens=300)
+    sid = await start(http, doomed, model="whole", prompt="k", rate=200, tokens=300)
     watches = [Watch(way(http, other, sid)) for way in (clients.sse, clients.ws)]
     await watches[0].reach(50)
     doomed.signal(kill)
     for watch in watches:
-        await asyncio.wait_for(watch.done, 15)
+        await asyncio.wait_for(watch.done, HANG)
         assert (watch.events[-1]["type"], watch.resets) == ("done", [])
         assert seqs(watch.events) == list(range(1, 302))
         assert text_of(watch.events) == await demo_text("k", 300)
@@ -121,44 +123,35 @@ async def test_an_answer_goes_on_behind_what_there_was(make_process, http, kill)
 
 
 async def test_an_upstream_is_asked_to_go_on(make_process, http, upstream):
-    doomed, other = await make_process(), await make_process()
-    body = {"model": "served", "prompt": "k", "rate": 100, "tokens": 300, "seed": "go"}
-    sid = await start(http, doomed, **body)
-    watch = Watch(clients.sse(http, other, sid))
-    await watch.reach(50)
-    doomed.signal(signal.SIGKILL)
-    await asyncio.wait_for(watch.done, 15)
+    watch = await orphaned(make_process, http, 50, model="served", tokens=300, seed="go")
     assert watch.events[-1]["type"] == "done"
     assert text_of(watch.events) == expected_text("go", 300)
 
 
 async def test_without_anybody_watching_it_goes_on_too(make_process, http):
     doomed, other = await make_process(), await make_process()
-    sid = await start(http, doomed, model="whole", prompt="k", rate=50, tokens=200)
+    sid = await start(http, doomed, model="whole", prompt="k", rate=100, tokens=200)
     first = await collect(clients.sse(http, doomed, sid), 20)
     doomed.signal(signal.SIGKILL)
-    while True:
-        async with http.get(other.url(f"/v1/sessions/{sid}")) as response:
-            if (await response.json())["status"] != "running":
-                break
-        await asyncio.sleep(0.05)
+    await becomes(http, other, sid, lambda it: it["status"] != "running")
     events = await collect(clients.sse(http, other, sid))
     assert events[:20] == first
     assert text_of(events) == await demo_text("k", 200)
 
 
 async def test_an_answer_begins_anew_with_a_visible_reset(make_process, http):
-    doomed, other = await make_process(), await make_process()
+    doomed, *others = [await make_process() for _ in range(3)]
     sid = await start(http, doomed, model="anew", prompt="k", rate=100, tokens=200)
-    watch = Watch(clients.sse(http, other, sid))
-    await watch.reach(50)
+    watches = [Watch(clients.sse(http, other, sid)) for other in others]  # the heir's, and not the heir's
+    for watch in watches:
+        await watch.reach(50)
     doomed.signal(signal.SIGKILL)
-    await asyncio.wait_for(watch.done, 15)
-    assert len(watch.resets) == 1
-    assert watch.resets[0]["reason"] == "restarted"
-    assert seqs(watch.events) == list(range(1, 202))
-    assert text_of(watch.events) == await demo_text("k", 200)
-    assert len(epochs(watch.events)) == 1
+    for watch in watches:
+        await asyncio.wait_for(watch.done, HANG)
+        assert [reset["reason"] for reset in watch.resets] == ["restarted"]
+        assert seqs(watch.events) == list(range(1, 202))
+        assert text_of(watch.events) == await demo_text("k", 200)
+        assert len(epochs(watch.events)) == 1
 
 
 async def test_an_heir_has_an_heir_but_not_for_ever(make_process, http):
@@ -171,7 +164,7 @@ async def test_an_heir_has_an_heir_but_not_for_ever(make_process, http):
         successor = await make_process()
         node.signal(signal.SIGKILL)
         node = successor
-    events += await asyncio.wait_for(collect(clients.sse(http, node, sid, events[-1]["id"])), 10)
+    events += await asyncio.wait_for(collect(clients.sse(http, node, sid, events[-1]["id"])), HANG)
     assert events[-1]["code"] == "producer_lost"
     # The last epoch is that of the end.
     assert len(epochs(events)) == HEIRS + 2
@@ -204,27 +197,16 @@ async def test_a_session_that_is_paused_begins_anew_behind_its_gate(make_process
     sid = await start(http, doomed, model="anew", prompt="k", rate=100, tokens=100)
     watch = Watch(clients.sse(http, other, sid))
     await watch.reach(10)
-    async with http.post(other.url(f"/v1/sessions/{sid}/pause")) as response:
-        assert (await response.json())["paused"]
+    assert (await control(http, other, sid, "pause"))["paused"]
     doomed.signal(signal.SIGKILL)
-    while not watch.resets:
-        await asyncio.sleep(0.01)
-    while True:
-        async with http.get(other.url(f"/v1/sessions/{sid}")) as response:
-            if (await response.json())["seq"] > 50:
-                break
+    await until(lambda: watch.resets)
+    await becomes(http, other, sid, lambda it: it["seq"] > 50)
     assert watch.events == []
-    async with http.post(other.url(f"/v1/sessions/{sid}/resume")) as response:
-        assert not (await response.json())["paused"]
-    await asyncio.wait_for(watch.done, 10)
+    assert not (await control(http, other, sid, "resume"))["paused"]
+    await asyncio.wait_for(watch.done, HANG)
     assert text_of(watch.events) == await demo_text("k", 100)
 
 
 async def test_without_a_policy_it_ends(make_process, http):
-    doomed, other = await make_process(), await make_process()
-    sid = await start(http, doomed, model="demo", prompt="k", rate=100, tokens=5000)
-    watch = Watch(clients.sse(http, other, sid))
-    await watch.reach(10)
-    doomed.signal(signal.SIGKILL)
-    await asyncio.wait_for(watch.done, 10)
+    watch = await orphaned(make_process, http, 10, model="demo", tokens=5000)
     assert watch.events[-1]["code"] == "producer_lost"

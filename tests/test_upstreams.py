@@ -9,9 +9,10 @@ import pytest
 
 from tests import clients
 from tests.clients import collect, start, text_of
-from tests.processes import ROOT, serve
-from tests.raw_server import CHUNKED, RawServer, chunk, chunks, head
+from tests.processes import ROOT
+from tests.raw_server import CHUNKED, chunk, chunks, head, raw_server
 from tests.upstream import messages
+from tests.waiting import until
 
 WORDS = ("Hel", "lo é🙂", "\n\nevent: done\ndata: {}")
 SOUND = bytes(range(256)) * 2000
@@ -46,7 +47,7 @@ def _endless():
         yield chunk(b"x")
 
 
-def script(asked):
+def _script(_, asked):
     path = asked.line.split()[1]
     if path == "/v1/messages":
         return [
@@ -62,10 +63,8 @@ def script(asked):
 
 @pytest.fixture
 async def model_server():
-    server = RawServer(script)
-    await server.start()
-    yield server
-    await server.stop()
+    async with raw_server(_script) as server:
+        yield server
 
 
 @pytest.fixture
@@ -79,10 +78,8 @@ def config(model_server, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-async def node(redis_server, config):
-    node = await serve(redis_server.url, config=config, max_tokens=5000, drain=0.2)
-    yield node
-    await node.end()
+async def node(make_process, config):
+    return await make_process(config=config, max_tokens=5000, drain=0.2)
 
 
 async def test_each_kind_of_server_is_asked_with_its_own_key_and_no_other(node, http, model_server):
@@ -118,7 +115,7 @@ async def test_what_never_ends_is_ended_by_the_limit(node, http, model_server):
     sid = await start(http, node, model="endless")
     events = await collect(clients.sse(http, node, sid))
     assert (events[-1]["type"], events[-1]["reason"]) == ("aborted", "limit")
-    assert len(model_server.closed) == 1
+    await until(lambda: model_server.closed == 1)
 
 
 def test_the_settings_are_shown_without_a_key(config):

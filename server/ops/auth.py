@@ -23,6 +23,8 @@ class Auth:
 
     def caller(self, credential: str) -> Caller:
         """Return who shows an API key or a JWT; raise `Unauthorized`."""
+        if not credential.isascii():
+            raise Unauthorized()
         if credential.startswith(PREFIX):
             found = self._keys.find(credential)
         else:

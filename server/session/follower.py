@@ -161,7 +161,7 @@ class Follower:
             read = await self._store.read(self.tail.sid)
             # A log that is not there at all its producer is about to write, or its lease will lapse.
             if self.heal is None and read.meta is not None and read.entries:
-                self.tail.replace(Log(read.entries), "diverged")
+                self.tail.replace(Log(read.entries))
                 self._suspect_since = None
         except StoreUnavailable:
             self.due = self._now() + 0.1

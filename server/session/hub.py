@@ -128,7 +128,7 @@ class Hub:
         self._channels[control_channel(sid)] = sid
         self._doorbell.subscribe(control_channel(sid))
 
-    async def inherited(self, sid: str, epoch: int, anew: bool) -> Follower | None:
+    async def inherited(self, sid: str, epoch: int) -> Follower | None:
         """Return the tail of a session that this node has just taken over, in step with Redis.
 
         None if somebody else was faster with something.
@@ -138,12 +138,9 @@ class Hub:
         log = Log(read.entries)
         if log.top != Cursor(epoch, 0) or read.meta is None:
             return None
-        if anew:
-            tail.replace(log, "restarted")
-        else:
-            tail.absorb(read.entries)
-            if tail.log.top != log.top:
-                tail.replace(log, "diverged")
+        tail.absorb(read.entries)
+        if tail.log.top != log.top:
+            tail.replace(log)
         tail.mind(read.meta.turn)
         # Its producer feeds it from now on.
         self._hang_up((log_channel(sid),))

@@ -140,8 +140,7 @@ class Producers:
     ) -> tuple[Flag, int]:
         """Take over a session whose producer is gone, as `Store.inherit` does; if OK, it runs here."""
         flag, epoch = await self._store.inherit(who, self._rules.lease, behind, heirs)
-        anew = behind is None
-        if flag is Flag.OK and (follower := await self._hub.inherited(who.sid, epoch, anew)):
+        if flag is Flag.OK and (follower := await self._hub.inherited(who.sid, epoch)):
             producer = self._made(who, follower, heir=True)
             producer.start(upstream, request)
             self._begin(producer, follower, epoch)

@@ -169,5 +169,5 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     on_busy: OnBusy = OnBusy.REJECT
     ttl: Annotated[float, msgspec.Meta(ge=1, le=604_800)] | None = None
     orphan_ttl: Annotated[float, msgspec.Meta(ge=0, le=604_800)] | None = None
-    hold_limit: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    hold_limit: Annotated[int, msgspec.Meta(ge=0, le=1 << 40)] | None = None
     pause_ttl: Annotated[float, msgspec.Meta(gt=0, le=604_800)] | None = None

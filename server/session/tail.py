@@ -152,9 +152,14 @@ class Tail:
         names = {id(e): type(d).__name__.lower() for d, e in self._encodings.items()}
         return ((names.get(id(viewer.encoding), "other"), viewer) for viewer in self.viewers)
 
-    def replace(self, log: Log, reason: str) -> None:
-        """Go on with another log: whoever stands where it has nothing drops all and reads it anew."""
+    def replace(self, log: Log, reason: str = "diverged") -> None:
+        """Go on with another log: whoever stands where it has nothing drops all and reads it anew.
+
+        A log that begins under a later epoch than the one before was restarted, whatever the `reason`.
+        """
         old, self.log = self.log, log
+        if log.entries and log.entries[0].epoch > old.epoch:
+            reason = "restarted"
         self._encodings_anew()
         for viewer in list(self.viewers):
             if not log.holds(old.at(viewer.position)):

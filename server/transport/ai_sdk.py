@@ -74,7 +74,7 @@ async def send(request: web.Request) -> web.StreamResponse:
     return await _stream(request, await begin(request.app[CONTEXT].node, chat, key))
 
 
-@routes.get("/api/chat/{name:[^/]+}/stream")
+@routes.get("/api/chat/{name:[^/]+}/stream", allow_head=False)
 async def reconnect(request: web.Request) -> web.StreamResponse:
     """Stream the chat's answer from its start; 204 if none is live."""
     seat = await last(request.app[CONTEXT].node, name_from(request))

@@ -124,8 +124,8 @@ def _body(message: dict[str, Any]) -> dict[str, Any]:
     return body
 
 
-@routes.get("/api/chat")
-@routes.get("/api/chat/ws")
+@routes.get("/api/chat", allow_head=False)
+@routes.get("/api/chat/ws", allow_head=False)
 async def chat_socket(request: web.Request) -> web.WebSocketResponse:
     """Serve a socket for any number of chats; a message holds a whole history, as a POST's body does."""
     socket = await ChatSocket.open(request, request.client_max_size)

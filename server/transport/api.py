@@ -66,7 +66,7 @@ async def _start_and_stream(request: web.Request, start: Start, form: Form) -> w
 @routes.post("/v1/sessions")
 async def start_session(request: web.Request) -> web.StreamResponse:
     """Start a session, and stream it in the same response if a stream is asked for."""
-    form = sse.form_of(request)
+    form, _ = sse.form_of(request), sse.merged_of(request)  # refused before anything starts
     context = request.app[CONTEXT]
     start = bodies.start_of(await bodies.json_body(request), context.node.models.default)
     if form is not None:
@@ -76,13 +76,14 @@ async def start_session(request: web.Request) -> web.StreamResponse:
     return answer(await context.node.session(sid), 201 if new else 200, headers)
 
 
-@routes.get("/v1/stream")
+@routes.get("/v1/stream", allow_head=False)
 async def one_shot(request: web.Request) -> web.StreamResponse:
     """Start and stream for a browser's EventSource, whose own reconnect goes on where it was."""
     context = request.app[CONTEXT]
     if (back := bodies.qualified_cursor(request)) is not None:
         seat = await context.node.seat(*back)
         return await sse.deliver(request, seat, sse.ONE_SHOT, {"X-Session-Id": back[0]})
+    sse.merged_of(request)
     query = {k: v for k, v in request.query.items() if k in ("prompt", "model")}
     start = bodies.start_of(query, context.node.models.default)
     return await _start_and_stream(request, start, sse.ONE_SHOT)
@@ -109,7 +110,7 @@ async def get_session(request: web.Request) -> web.Response:
     return answer(await request.app[CONTEXT].node.session(sid_from(request)))
 
 
-@routes.get("/v1/sessions/{sid}/events")
+@routes.get("/v1/sessions/{sid}/events", allow_head=False)
 async def attach(request: web.Request) -> web.StreamResponse:
     """Stream a session from the client's cursor on."""
     if (name := request.query.get("format")) is not None:

@@ -24,6 +24,8 @@ _SID = re.compile(r"[A-Za-z0-9_-]{22,64}", re.ASCII)
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 BODY_TIMEOUT = 30.0
 PUSH = "push"
+_ROOM = 32
+"""Levels of nesting that a body leaves for what its parts are written into."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +111,13 @@ async def json_body(request: web.Request) -> dict[str, Any]:
 
 
 def json_object(raw: bytes | str) -> dict[str, Any]:
-    """Read one JSON object; raise `BadJson`."""
+    """Read one JSON object; raise `BadJson`, also for what is nested too deeply to be written again."""
     try:
-        body = orjson.loads(raw)
-    except orjson.JSONDecodeError:
+        held = body = orjson.loads(raw)
+        for _ in range(_ROOM):
+            held = [held]
+        orjson.dumps(held)
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         raise BadJson() from None
     if not isinstance(body, dict):
         raise BadJson()
@@ -133,7 +138,8 @@ def start_of(body: dict[str, Any], default_model: str) -> Start:
         options = msgspec.convert(rest.pop("session", {}), Options)
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"session: {error}") from None
-    model = rest.pop("model", None) or default_model
+    model = rest.pop("model", None)
+    model = default_model if model in (None, "") else model
     if not isinstance(model, str) or not 0 < len(model) <= 200:
         raise InvalidRequest("`model` must be a string, and given: this server has no default.")
     asked = not pushed or "prompt" in rest or "messages" in rest

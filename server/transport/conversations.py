@@ -50,7 +50,7 @@ async def delete(request: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
-@routes.get("/v1/conversations/{name:[^/]+}/events")
+@routes.get("/v1/conversations/{name:[^/]+}/events", allow_head=False)
 async def attach(request: web.Request) -> web.StreamResponse:
     """Stream the newest session from the client's cursor on."""
     of, after = bodies.conversation_cursor(request)

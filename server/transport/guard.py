@@ -10,6 +10,7 @@ from server.counts import COUNTS
 from server.errors import (
     Draining,
     ForeignPage,
+    InvalidRequest,
     MethodNotAllowed,
     NoSuchPath,
     RateLimited,
@@ -27,6 +28,7 @@ PROTOCOL = "tokenwire.v1"
 """The WebSocket subprotocol; a ticket may stand beside it as `ticket.<ticket>`."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _HTTP: dict[type[web.HTTPException], type[TokenwireError]] = {
+    web.HTTPBadRequest: InvalidRequest,  # no upgrade where a socket was to be opened
     web.HTTPNotFound: NoSuchPath,
     web.HTTPMethodNotAllowed: MethodNotAllowed,
     web.HTTPRequestEntityTooLarge: TooLarge,

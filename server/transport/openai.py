@@ -53,7 +53,7 @@ async def begin(
     A run that failed in a way that may pass, or that everybody left, is no answer: the next call with
     its key tries again.
     """
-    node, key = request.app[CONTEXT].node, request.headers.get("Idempotency-Key") or None
+    node, key = request.app[CONTEXT].node, request.headers.get("Idempotency-Key")
     for attempt in range(TRIES):
         sid, new = await api.started(node, start, key, f"{scope} {attempt}", echo)
         seat = await node.seat(sid, None)
@@ -74,8 +74,8 @@ def kept(request: web.Request, options: Options, *, lasts: bool = False) -> Opti
     """
     conversation = request.headers.get("X-Conversation-Id")
     if conversation is not None:
-        if not 0 < len(conversation) <= 200:
-            raise InvalidRequest("X-Conversation-Id has 1 to 200 characters.")
+        if not (0 < len(conversation) <= 200 and conversation.isprintable()):
+            raise InvalidRequest("X-Conversation-Id has 1 to 200 printable characters.")
         return msgspec.structs.replace(options, conversation=conversation)
     if not lasts and options.orphan_ttl is None and options.conversation is None:
         return msgspec.structs.replace(options, orphan_ttl=0.0)

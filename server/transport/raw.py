@@ -20,7 +20,7 @@ _SANDBOX = {"Content-Security-Policy": "default-src 'none'; sandbox"}
 """An upstream's page is shown as one from nowhere, not as one of this server's."""
 
 
-@routes.get("/v1/sessions/{sid}/raw")
+@routes.get("/v1/sessions/{sid}/raw", allow_head=False)
 async def raw(request: web.Request) -> web.StreamResponse:
     """Stream the body; its headers wait for the first event, which says what it is."""
     seat = await request.app[CONTEXT].node.seat(sid_from(request), None)

@@ -41,15 +41,16 @@ async def create_response(request: web.Request) -> web.StreamResponse:
     return await _object(seat, dialect)
 
 
-@routes.get("/v1/responses/{id}")
+@routes.get("/v1/responses/{id}", allow_head=False)
 @in_openais_words
 async def get_response(request: web.Request) -> web.StreamResponse:
     """Return the response as it stands; with `?stream=true`, go on after event `starting_after`."""
     seat = await _seat(request)
-    dialect = _dialect(request, seat)
-    if request.query.get("stream") != "true":
-        return await _object(seat, dialect)
-    return await parts.stream(request, seat, Answer(dialect, ids(seat), _held(request)))
+    dialect, streams = _dialect(request, seat), request.query.get("stream", "false")
+    reply = Answer(dialect, ids(seat), _held(request))
+    if streams not in ("true", "false"):
+        raise InvalidRequest("`stream` is true or false.")
+    return await (_object(seat, dialect) if streams == "false" else parts.stream(request, seat, reply))
 
 
 @routes.post("/v1/responses/{id}/cancel")

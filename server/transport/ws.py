@@ -142,14 +142,14 @@ async def _opened(request: web.Request) -> Socket:
     return await Socket.open(request, request.app[CONTEXT].max_frame)
 
 
-@routes.get("/v1/ws")
+@routes.get("/v1/ws", allow_head=False)
 async def any_session(request: web.Request) -> web.WebSocketResponse:
     """Serve a socket for any number of sessions."""
     socket = await _opened(request)
     return await socket.serve()
 
 
-@routes.get("/v1/sessions/{sid}/ws")
+@routes.get("/v1/sessions/{sid}/ws", allow_head=False)
 async def one_session(request: web.Request) -> web.WebSocketResponse:
     """Serve a socket for one session, attached at once."""
     after = bodies.cursor_of(request.query.get("after"))

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.security.people import LINES
+
 playwright = pytest.importorskip("playwright.async_api", reason="playwright is not installed")
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -72,6 +74,14 @@ async def context(browser, expected, make_node) -> AsyncIterator:
     yield context
     await context.close()
     assert [text for text in complaints if not expected.search(text)] == []
+
+
+@pytest.fixture
+async def guarded(make_node, tmp_path):
+    """A node that asks for keys."""
+    path = tmp_path / "keys"
+    path.write_text("\n".join(LINES))
+    return await make_node(keys_file=path)
 
 
 @pytest.fixture

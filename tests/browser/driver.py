@@ -26,6 +26,17 @@ async def set_options(page: Page, **options: Any) -> None:
     await page.click("#options summary")
 
 
+async def begin(
+    page: Page, base: str, transport: str | None = None, least: int = 10, **options: Any
+) -> None:
+    """Open the page, over a transport, and ask; return in the middle of the answer."""
+    await page.goto(base)
+    if transport is not None:
+        await switch(page, transport)
+    await ask(page, **options)
+    await tokens(page, least)
+
+
 async def ask(page: Page, prompt: str = "Tell me about streams", **options: Any) -> None:
     if options:
         await set_options(page, **options)

@@ -11,7 +11,8 @@ from aiohttp import web
 from server.events import Content, Done, ToolCall
 from tests import clients
 from tests.clients import collect, start, text_of
-from tests.security.people import KEYS, LINES, bearer
+from tests.security.people import KEYS, bearer
+from tests.waiting import HANG
 
 READER = Path(__file__).parent / "reader.mjs"
 NODE = shutil.which("node")
@@ -26,7 +27,7 @@ async def run(base, **plan):
         NODE, "--no-warnings", "--experimental-websocket", str(READER), base, json.dumps(plan),
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(HANG):
         out, err = await process.communicate()
     assert err.decode() == ""
     return [json.loads(line) for line in out.splitlines()]
@@ -38,19 +39,6 @@ def told(lines, kind, name=0):
 
 def seqs(lines, name=0):
     return [int(event["id"].split("-")[1]) for event in told(lines, "read", name)]
-
-
-@pytest.fixture
-async def node(make_node):
-    return await make_node()
-
-
-@pytest.fixture
-async def guarded(make_node, tmp_path):
-    """A node that asks for keys."""
-    path = tmp_path / "keys"
-    path.write_text("\n".join(LINES))
-    return await make_node(keys_file=path)
 
 
 async def session_of(http, node, tokens=40, rate=0, **body):

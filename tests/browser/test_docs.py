@@ -8,18 +8,18 @@ from aiohttp import web
 from playwright.async_api import expect
 
 from tests.docs.blocks import chosen
+from tests.waiting import HANG
 
 
 @pytest.mark.parametrize("expected", [re.compile("^log: ")], indirect=True, ids=["log"])
 @pytest.mark.parametrize("block", chosen("run", "js"), ids=lambda block: block.name)
-async def test_a_script_reads_an_answer_to_its_end(page, make_node, block):
-    node = await make_node()
+async def test_a_script_reads_an_answer_to_its_end(page, quick, block):
     over = asyncio.Event()
     page.on("console", lambda message: over.set() if "done" in message.text else None)
-    text = block.text.replace("127.0.0.1:8080", f"127.0.0.1:{node.port}")
-    await page.goto(node.url("/"))
+    text = block.text.replace("127.0.0.1:8080", f"127.0.0.1:{quick.port}")
+    await page.goto(quick.url("/"))
     await page.evaluate(f"() => {{ {text} }}")
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(HANG):
         await over.wait()
 
 

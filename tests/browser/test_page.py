@@ -25,7 +25,7 @@ from tests.browser.driver import (
     tokens,
     turns,
 )  # fmt: skip
-from tests.security.people import KEYS, LINES
+from tests.security.people import KEYS
 
 REFUSED = re.compile("401")
 
@@ -66,19 +66,6 @@ def saying(*events):
 
     source.asked = []
     return source
-
-
-@pytest.fixture
-async def node(make_node):
-    return await make_node()
-
-
-@pytest.fixture
-async def guarded(make_node, tmp_path):
-    """A node that asks for keys."""
-    path = tmp_path / "keys"
-    path.write_text("\n".join(LINES))
-    return await make_node(keys_file=path)
 
 
 async def test_a_conversation_goes_on_with_what_was_said(page, make_node):

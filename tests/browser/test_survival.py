@@ -9,6 +9,7 @@ from playwright.async_api import expect
 from tests.browser.conftest import BROKEN
 from tests.browser.driver import (
     ask,
+    begin,
     fact,
     is_whole,
     notes,
@@ -28,15 +29,8 @@ broken = pytest.mark.parametrize("expected", [BROKEN], indirect=True)
 each = pytest.mark.parametrize("transport", ["sse", "ws"])
 
 
-@pytest.fixture
-async def node(make_node):
-    return await make_node()
-
-
 async def test_an_answer_survives_switch_cut_pause_and_reload(page, node):
-    await page.goto(node.url("/"))
-    await ask(page, tokens=200, rate=60)
-    await tokens(page, 10)
+    await begin(page, node.url("/"), tokens=200, rate=60)
     await switch(page, "ws")
     await over(page, "ws")
     await tokens(page, 30)
@@ -77,9 +71,7 @@ async def test_the_wire_may_be_cut_again_and_again(page, node, transport):
 
 
 async def test_stop_closes_the_upstream_and_says_so(page, node):
-    await page.goto(node.url("/"))
-    await ask(page)
-    await tokens(page, 5)
+    await begin(page, node.url("/"), least=5)
     await page.click("#stop")
     await state(page, "stopped")
     await expect(fact(page, "latest")).to_contain_text("connection was closed in")
@@ -91,10 +83,7 @@ async def test_stop_closes_the_upstream_and_says_so(page, node):
 @each
 async def test_back_and_forward_in_mid_answer(page, node, transport):
     await page.goto("about:blank")
-    await page.goto(node.url("/"))
-    await switch(page, transport)
-    await ask(page, tokens=150, rate=60)
-    await tokens(page, 10)
+    await begin(page, node.url("/"), transport, tokens=150, rate=60)
     await page.go_back()
     await page.go_forward()
     await tokens(page, 20)
@@ -107,10 +96,7 @@ async def test_back_and_forward_in_mid_answer(page, node, transport):
 @broken
 @each
 async def test_offline_and_online_again(page, context, node, transport):
-    await page.goto(node.url("/"))
-    await switch(page, transport)
-    await ask(page, tokens=150, rate=60)
-    await tokens(page, 10)
+    await begin(page, node.url("/"), transport, tokens=150, rate=60)
     await context.set_offline(True)
     # The emulation does not reach a shared worker: over its socket the page is back at once.
     await expect(fact(page, "notes")).to_contain_text("Connection lost (offline)")
@@ -122,10 +108,7 @@ async def test_offline_and_online_again(page, context, node, transport):
 
 @each
 async def test_a_frozen_page_goes_on_when_it_wakes_up(page, context, node, transport):
-    await page.goto(node.url("/"))
-    await switch(page, transport)
-    await ask(page, tokens=120, rate=60)
-    await tokens(page, 10)
+    await begin(page, node.url("/"), transport, tokens=120, rate=60)
     devtools = await context.new_cdp_session(page)
     await devtools.send("Page.setWebLifecycleState", {"state": "frozen"})
     await asyncio.sleep(1.0)  # asleep, while the answer goes on
@@ -163,10 +146,7 @@ async def test_a_server_that_restarts(page, http, make_node, redis_server, trans
 
 
 async def test_a_second_tab_picks_the_answer_up_over_the_same_socket(page, context, node):
-    await page.goto(node.url("/"))
-    await switch(page, "ws")
-    await ask(page, tokens=150, rate=60)
-    await tokens(page, 10)
+    await begin(page, node.url("/"), "ws", tokens=150, rate=60)
     other = await context.new_page()
     await other.goto(node.url("/"))
     await switch(other, "ws")

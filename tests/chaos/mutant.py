@@ -1,16 +1,12 @@
-"""A node that is broken on purpose: `python -m tests.chaos.mutant NAME [flags of the server]`.
-
-Only here, and only by patching the running program: the server itself has no such switches.
-"""
+"""A node that is broken on purpose: `python -m tests.chaos.mutant NAME [flags of the server]`."""
 
 import sys
-from collections.abc import Callable
 from typing import Any
 
-from server import cli
 from server.session import follower, hub, scripts
 from server.session.appender import Appender
 from server.session.tail import Tail
+from tests.mutants import named, serve
 
 
 def deliver_before_the_log() -> None:
@@ -75,18 +71,10 @@ def reuse_an_epoch() -> None:
     scripts.load = loaded
 
 
-MUTANTS: dict[str, Callable[[], None]] = {
-    mutant.__name__.replace("_", "-"): mutant
-    for mutant in (
-        deliver_before_the_log,
-        acknowledge_what_was_lost,
-        ignore_the_gate,
-        hear_no_bell,
-        forget_the_end,
-        reuse_an_epoch,
-    )
-}
+MUTANTS = named(
+    deliver_before_the_log, acknowledge_what_was_lost, ignore_the_gate, hear_no_bell,
+    forget_the_end, reuse_an_epoch,
+)  # fmt: skip
 
 if __name__ == "__main__":
-    MUTANTS[sys.argv[1]]()
-    sys.exit(cli.main(sys.argv[2:]))
+    serve(MUTANTS, sys.argv[1], flags=sys.argv[2:])

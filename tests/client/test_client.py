@@ -16,11 +16,6 @@ TRANSPORTS = ["sse", "ws", "auto"]
 
 
 @pytest.fixture
-async def stepped():
-    return sources.Stepped()
-
-
-@pytest.fixture
 async def node(make_node, stepped):
     return await make_node({"paced": sources.paced, "stepped": stepped})
 
@@ -194,30 +189,24 @@ async def test_a_cursor_that_the_log_does_not_hold_is_a_reset(client):
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_node_that_dies_is_outlived(own_redis, transport):
-    first = await processes.serve(own_redis.url, lease=0.5)
-    second = await processes.serve(own_redis.url, lease=0.5)
-    try:
-        async with Client(first.url("")) as starter, Client(second.url("")) as client:
-            stream = await starter.start("x", tokens=5000, rate=200)
-            mine = client.connect(stream.sid, transport=transport)
-            for _ in range(20):
-                await anext(mine)
-            first.signal(signal.SIGKILL)
-            final = [item async for item in mine][-1]
-            assert isinstance(final, Error)
-            assert final.code == "producer_lost"
-        await second.end()
-        # The same address answers again: who was cut off comes back by itself.
-        async with Client(second.url("")) as client:
-            waiting = client.connect(stream.sid, transport=transport)
-            coming = asyncio.create_task(anext(waiting))
-            third = await processes.serve(own_redis.url, port=second.port)
-            assert isinstance(await coming, Content)
-            await third.end()
-    finally:
-        await first.end()
-        await second.end()
+async def test_a_node_that_dies_is_outlived(make_process, transport):
+    first, second = [await make_process(lease=0.5) for _ in range(2)]
+    async with Client(first.url("")) as starter, Client(second.url("")) as client:
+        stream = await starter.start("x", tokens=5000, rate=200)
+        mine = client.connect(stream.sid, transport=transport)
+        for _ in range(20):
+            await anext(mine)
+        first.signal(signal.SIGKILL)
+        final = [item async for item in mine][-1]
+        assert isinstance(final, Error)
+        assert final.code == "producer_lost"
+    await second.end()
+    # The same address answers again: who was cut off comes back by itself.
+    async with Client(second.url("")) as client:
+        waiting = client.connect(stream.sid, transport=transport)
+        coming = asyncio.create_task(anext(waiting))
+        await make_process(port=second.port)
+        assert isinstance(await coming, Content)
 
 
 def test_the_sync_client_in_plain_code(make_server_thread):

@@ -8,17 +8,15 @@ import pytest
 
 from server.ops.loadtest.plan import _parser
 from server.ops.loadtest.tally import MEASURES
-from tests.processes import ROOT, serve
+from tests.processes import ROOT
 
 PAGE = (ROOT / "docs" / "clients.md").read_text()
 PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE, re.S)
 
 
 @pytest.fixture
-async def node(redis_server):
-    node = await serve(redis_server.url, linger=0, drain=0)
-    yield node
-    await node.end()
+async def node(make_process):
+    return await make_process(linger=0, drain=0)
 
 
 async def run(*words):
@@ -32,8 +30,8 @@ async def run(*words):
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=["async", "sync"])
-async def test_the_pages_programs_run(node, program):
-    said = await run("-c", program.replace("http://127.0.0.1:8080", node.url("")))
+async def test_the_pages_programs_run(quick, program):
+    said = await run("-c", program.replace("http://127.0.0.1:8080", quick.url("")))
     assert said.startswith("You asked about **Tell me about streams**.")
 
 

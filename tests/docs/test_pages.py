@@ -10,7 +10,6 @@ import sys
 import pytest
 
 from tests.docs.blocks import BLOCKS, PAGES, ROOT, chosen
-from tests.processes import serve
 from tests.sdk import npm
 
 LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)]*))?\)")
@@ -18,12 +17,9 @@ SAID = "You asked about **Tell me about streams**."
 
 
 @pytest.fixture
-async def nodes(redis_server):
+async def nodes(make_process):
     """Two nodes on one Redis."""
-    made = [await serve(redis_server.url, linger=0, drain=0) for _ in range(2)]
-    yield made
-    for node in made:
-        await node.end()
+    return [await make_process(linger=0, drain=0) for _ in range(2)]
 
 
 def placed(text, nodes):

@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,12 @@ import aiohttp
 import pytest
 import redis
 
+from tests.conftest import MakeProcess
 from tests.faults.network import Cable, Switch
-from tests.processes import ROOT, Process, serve, spawn_upstream
+from tests.processes import ROOT, spawn_upstream
 from tests.redis_server import RedisServer, binaries
 
 LEASE = 1.0
-MakeProcess = Callable[..., Awaitable[Process]]
 
 
 @pytest.fixture
@@ -29,19 +30,9 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 @pytest.fixture
-async def make_process(redis_server: RedisServer) -> AsyncIterator[MakeProcess]:
-    """Start nodes as processes; `redis` is a URL, by default that of the shared server."""
-    nodes: list[Process] = []
-
-    async def make(redis: str | None = None, **flags: Any) -> Process:
-        chosen = {"lease": LEASE, "linger": 1, "drain": 0.2, "log_level": "error"} | flags
-        node = await serve(redis or redis_server.url, **chosen)
-        nodes.append(node)
-        return node
-
-    yield make
-    for node in nodes:
-        await node.end()
+def make_process(make_process: MakeProcess) -> MakeProcess:
+    """Start nodes that are quick to be given up."""
+    return partial(make_process, lease=LEASE, linger=1, drain=0.2, log_level="error")
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,6 @@
-"""What can be seen of a running system from outside, and waiting until it is so."""
+"""What can be seen of a running system from outside."""
 
-import asyncio
-import inspect
-import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import psutil
@@ -13,24 +8,6 @@ import redis
 
 from tests.clients import Server
 from tests.processes import Process
-
-
-async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float = 10.0) -> float:
-    """Wait until something is so, and return how long that took."""
-    began = time.monotonic()
-    async with asyncio.timeout(seconds):
-        while True:
-            outcome = condition()
-            if await outcome if inspect.isawaitable(outcome) else outcome:
-                return time.monotonic() - began
-            await asyncio.sleep(0.01)
-
-
-async def session(http: aiohttp.ClientSession, node: Server, sid: str) -> dict[str, Any]:
-    """Return the session object."""
-    async with http.get(node.url(f"/v1/sessions/{sid}")) as response:
-        assert response.status == 200, await response.text()
-        return await response.json()
 
 
 async def ready(http: aiohttp.ClientSession, node: Server) -> bool:
@@ -42,13 +19,6 @@ async def ready(http: aiohttp.ClientSession, node: Server) -> bool:
 def viewers(client: redis.Redis, sid: str) -> int:
     """Count who watches a session, on all nodes, as Redis was told."""
     return sum(int(line.split()[0]) for line in client.hvals(f"tw:{{{sid}}}:v"))
-
-
-async def control(http: aiohttp.ClientSession, node: Server, sid: str, action: str) -> dict[str, Any]:
-    """Pause, resume or abort a session over HTTP."""
-    async with http.post(node.url(f"/v1/sessions/{sid}/{action}")) as response:
-        assert response.status == 200, await response.text()
-        return await response.json()
 
 
 def descriptors(node: Process) -> int:

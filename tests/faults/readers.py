@@ -19,8 +19,8 @@ import aiohttp
 
 from tests.chaos.reading import BROKEN, FINALS, TRANSPORTS
 from tests.clients import seqs, start, text_of
-from tests.faults.looking import until
 from tests.processes import Process, demo_text
+from tests.waiting import HANG, until
 
 Event = dict[str, Any]
 
@@ -104,7 +104,7 @@ async def watched(http: aiohttp.ClientSession, nodes: list[Process], **body: Any
 
 async def whole(readers: list[Reader], readings: list[asyncio.Task[list[Event]]], tokens: int) -> None:
     """Wait for the end of what `watched` began, and see that each read all of the demo's text once."""
-    await asyncio.wait_for(asyncio.gather(*readings), 20)
+    await asyncio.wait_for(asyncio.gather(*readings), HANG)
     text = await demo_text("w", tokens)
     for reader in readers:
         assert text_of(reader.events) == text

@@ -4,14 +4,17 @@ import asyncio
 import signal
 import time
 
+import pytest
+
 from tests.clients import seqs, start
-from tests.faults.looking import until
 from tests.faults.readers import Reader, watched, whole
+from tests.waiting import until
 
 LATE = 1.5
 """Seconds by which an event may be late when no bell rings: it is looked for every second."""
 
 
+@pytest.mark.alone
 async def test_without_a_bell_events_are_late_by_no_more_than_a_look(
     make_redis, make_process, upstream, http
 ):

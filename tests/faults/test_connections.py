@@ -11,9 +11,10 @@ from aiohttp import web
 
 from tests.chaos.reading import TRANSPORTS
 from tests.clients import start, text_of
-from tests.faults.looking import memory, until, viewers
+from tests.faults.looking import memory, viewers
 from tests.faults.readers import Reader
 from tests.processes import demo_text
+from tests.waiting import HANG, until
 
 pytestmark = pytest.mark.alone
 
@@ -41,7 +42,7 @@ async def test_half_open_viewers_are_freed_whether_they_stream_or_not(
     pulled = time.monotonic()
     freed = {}
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(HANG):
             while len(freed) < len(wanted):
                 for sid in wanted.keys() - freed.keys():
                     if viewers(client, sid) == 0:

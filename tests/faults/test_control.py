@@ -3,10 +3,10 @@
 import asyncio
 import signal
 
-from tests.clients import seqs, start, text_of
-from tests.faults.looking import control, session, until
+from tests.clients import control, seqs, session, start, text_of
 from tests.faults.readers import Reader
 from tests.processes import demo_text
+from tests.waiting import HANG, until
 
 MANY = 90_000
 """Tokens of an upstream that is never read to its end."""
@@ -24,7 +24,7 @@ async def test_a_pause_for_ever_holds_so_much_and_no_more(make_process, upstream
     assert 0 < held["seq"] < 5000
     answer = await control(http, node, sid, "abort")
     assert answer["upstream_closed"]
-    await until(lambda: upstream.hung_up("p"), 5)
+    await until(lambda: upstream.hung_up("p"))
 
 
 async def _stands_still(upstream, seed):
@@ -38,7 +38,7 @@ async def _stands_still(upstream, seed):
             sent, since = count, now
         return sent > 0 and now - since > 0.5
 
-    await until(still, 20)
+    await until(still)
 
 
 async def test_an_abort_past_a_frozen_producer_closes_its_upstream_when_it_wakes(
@@ -53,10 +53,10 @@ async def test_an_abort_past_a_frozen_producer_closes_its_upstream_when_it_wakes
     frozen.signal(signal.SIGSTOP)
     answer = await control(http, other, sid, "abort")
     assert (answer["status"], answer["upstream_closed"]) == ("aborted", False)
-    await asyncio.wait_for(reading, 2)
+    await asyncio.wait_for(reading, HANG)
     assert not await upstream.hung_up("z")
     frozen.signal(signal.SIGCONT)
-    took = await until(lambda: upstream.hung_up("z"), 3)
+    took = await until(lambda: upstream.hung_up("z"))
     print(f"closed {took * 1000:.0f} ms after the node woke")
     # Whoever asks again is told that it is closed.
     assert (await control(http, other, sid, "abort"))["upstream_closed"]
@@ -64,7 +64,7 @@ async def test_an_abort_past_a_frozen_producer_closes_its_upstream_when_it_wakes
 
 async def test_a_pause_or_resume_asked_twenty_times_at_once_is_one(make_process, http):
     nodes = [await make_process() for _ in range(2)]
-    sid = await start(http, nodes[0], prompt="q", rate=100, tokens=100)
+    sid = await start(http, nodes[0], prompt="q", rate=100, tokens=300)
     reader = Reader(sid)
     reading = asyncio.create_task(reader.read(http, lambda: nodes[1].url("")))
     await until(lambda: reader.events)
@@ -78,10 +78,10 @@ async def test_a_pause_or_resume_asked_twenty_times_at_once_is_one(make_process,
         resumed = await _twenty(http, nodes, sid, "resume")
         assert {answer["gate"] for answer in resumed} == {None}
         await until(lambda gate=gate: len(reader.events) > gate)
-    await asyncio.wait_for(reading, 10)
+    await asyncio.wait_for(reading, HANG)
     assert reader.notices.count("resumed") == 3
-    assert text_of(reader.events) == await demo_text("q", 100)
-    assert seqs(reader.events) == list(range(1, 102))
+    assert text_of(reader.events) == await demo_text("q", 300)
+    assert seqs(reader.events) == list(range(1, 302))
 
 
 async def _twenty(http, nodes, sid, action):

@@ -6,16 +6,17 @@ import signal
 import pytest
 
 from tests.clients import seqs, start, text_of
-from tests.faults.looking import until
 from tests.faults.readers import Reader, watched, whole
-from tests.processes import demo_text
+from tests.processes import demo_text, free_port
+from tests.waiting import HANG, until
 
 
 @pytest.fixture
-async def pair(make_redis, make_switch, unused_tcp_port):
+async def pair(make_redis, make_switch):
     """A master with its replica, and a switch that leads to the master."""
-    master = make_redis("--port", str(unused_tcp_port), "--repl-diskless-sync-delay", "0")
-    replica = make_redis("--replicaof", "127.0.0.1", str(unused_tcp_port))
+    port = str(free_port())
+    master = make_redis("--port", port, "--repl-diskless-sync-delay", "0")
+    replica = make_redis("--replicaof", "127.0.0.1", port)
     client = replica.client()
     await until(lambda: client.info("replication")["master_link_status"] == "up")
     client.close()
@@ -70,7 +71,7 @@ async def test_a_takeover_that_a_failover_loses_is_never_hidden(pair, make_proce
     await until(lambda: len(told.events) > 50)
     frozen.signal(signal.SIGSTOP)
     _detach(replica)
-    await asyncio.wait_for(telling, 10)
+    await asyncio.wait_for(telling, HANG)
     assert told.events[-1]["code"] == "producer_lost"
     master.kill()
     switch.lead_to(str(replica.socket))
@@ -78,7 +79,7 @@ async def test_a_takeover_that_a_failover_loses_is_never_hidden(pair, make_proce
     # Whoever saw the lost end comes again: what it holds is not there any more, and it is told.
     again = Reader(sid)
     again.events += [told.events[-1] | {"type": "content"}]
-    await asyncio.wait_for(again.read(http, lambda: other.url("")), 30)
+    await asyncio.wait_for(again.read(http, lambda: other.url("")), HANG)
     assert "reset" in again.notices
     fresh = [await Reader(sid).read(http, lambda node=node: node.url("")) for node in (frozen, other)]
     assert fresh == [again.events] * 2

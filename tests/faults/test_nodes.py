@@ -11,11 +11,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.clients import collect, seqs, sse, start, text_of
+from tests.clients import becomes, collect, seqs, sse, start, text_of
 from tests.fake_upstream import expected_text
-from tests.faults.looking import session, until
 from tests.faults.readers import Reader
 from tests.processes import demo_text
+from tests.waiting import HANG, until
 
 STALL = 3.0
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
@@ -23,7 +23,7 @@ HOUR = 3600
 
 
 async def test_rolling_all_nodes_under_load_loses_nothing(make_process, http):
-    flags = {"drain": 1.5, "lease": 2}
+    flags = {"drain": 2.5, "lease": 2}
     nodes = [await make_process(**flags) for _ in range(3)]
     readers, over = [], asyncio.Event()
 
@@ -47,9 +47,9 @@ async def test_rolling_all_nodes_under_load_loses_nothing(make_process, http):
         await until(lambda at=place: any(w == at and 0 < len(r.events) < 20 for w, r in readers))
         leaving, nodes[place] = nodes[place], await make_process(**flags)
         leaving.signal(signal.SIGTERM)
-        assert await asyncio.wait_for(leaving.process.wait(), 10) == 0
+        assert await asyncio.wait_for(leaving.process.wait(), HANG) == 0
     over.set()
-    await asyncio.wait_for(asyncio.gather(*loads), 15)
+    await asyncio.wait_for(asyncio.gather(*loads), HANG)
     whole = await demo_text("r", 100)
     assert len({place for place, reader in readers if len(reader.waits) > 1}) == 3
     for _, reader in readers:
@@ -79,7 +79,7 @@ async def test_a_stalled_node_is_left_by_its_clients_and_loses_nothing(make_proc
         await until(lambda: len(reader.waits) > 1)
         await asyncio.sleep(began + STALL - time.monotonic())
         stalled.signal(signal.SIGCONT)
-        await asyncio.wait_for(asyncio.gather(reading, waiting), 15)
+        await asyncio.wait_for(asyncio.gather(reading, waiting), HANG)
     assert reader.events == patient.events
     assert text_of(reader.events) == await demo_text("s", 150)
     assert reader.events[-1]["type"] == "done"
@@ -95,7 +95,7 @@ async def test_a_node_killed_at_any_moment_has_shown_nothing_that_the_log_lacks(
     other = await make_process(server.url, **flags)
     seeds = [f"k{n}" for n in range(25)]
     sids = [
-        await start(http, doomed, seed=seed, tokens=5000, rate=20 * 1.2**n)
+        await start(http, doomed, seed=seed, tokens=20_000, rate=20 * 1.2**n)
         for n, seed in enumerate(seeds)
     ]
     here = [Reader(sid) for sid in sids]
@@ -111,19 +111,19 @@ async def test_a_node_killed_at_any_moment_has_shown_nothing_that_the_log_lacks(
     switch.cut()
     switch.hold(False)
     shown, alive = [list(reader.events) for reader in here], other
-    await asyncio.wait_for(asyncio.gather(*at_doomed, *at_other), 15)
+    await asyncio.wait_for(asyncio.gather(*at_doomed, *at_other), HANG)
     for seed, before, one, two in zip(seeds, shown, here, there, strict=True):
         assert one.events == two.events
         assert one.events[: len(before)] == before
         assert (two.events[-1]["type"], two.events[-1]["code"]) == ("error", "producer_lost")
-        assert expected_text(seed, 5000).startswith(text_of(two.events))
+        assert expected_text(seed, 20_000).startswith(text_of(two.events))
         assert seqs(two.events) == list(range(1, len(two.events) + 1))
 
 
 async def test_an_append_whose_answer_gets_lost_lands_once(make_process, own_redis, make_switch, http):
     switch = await make_switch(own_redis)
     node = await make_process(switch.url, lease=3)
-    sid = await start(http, node, prompt="a", rate=100, tokens=150)
+    sid = await start(http, node, prompt="a", rate=100, tokens=300)
     reader = Reader(sid)
     reading = asyncio.create_task(reader.read(http, lambda: node.url("")))
     client = own_redis.client()
@@ -144,16 +144,16 @@ async def test_an_append_whose_answer_gets_lost_lands_once(make_process, own_red
         switch.cut()
         switch.deaf = False
     client.close()
-    await asyncio.wait_for(reading, 10)
-    assert text_of(reader.events) == await demo_text("a", 150)
-    assert seqs(reader.events) == list(range(1, 152))
+    await asyncio.wait_for(reading, HANG)
+    assert text_of(reader.events) == await demo_text("a", 300)
+    assert seqs(reader.events) == list(range(1, 302))
 
 
 async def test_without_free_files_the_old_clients_are_served_and_new_ones_refused_at_once(
     make_process, http
 ):
     node = await make_process()
-    sid = await start(http, node, prompt="e", rate=100, tokens=200)
+    sid = await start(http, node, prompt="e", rate=100, tokens=400)
     readers = [Reader(sid, ("sse", "ws", "ndjson")[n % 3]) for n in range(9)]
     readings = [asyncio.create_task(reader.read(http, lambda: node.url(""))) for reader in readers]
     await until(lambda: all(reader.events for reader in readers))
@@ -161,32 +161,29 @@ async def test_without_free_files_the_old_clients_are_served_and_new_ones_refuse
     limits = resource.prlimit(node.process.pid, resource.RLIMIT_NOFILE)
     # Room for three more: these are served, the others are told.
     resource.prlimit(node.process.pid, resource.RLIMIT_NOFILE, (highest + 4, limits[1]))
-    asked = time.monotonic()
     newcomers = [Reader(sid) for _ in range(30)]
     tries = await asyncio.gather(*(_first_try(http, node, newcomer) for newcomer in newcomers))
-    assert time.monotonic() - asked < 2.0
     assert 0 < tries.count("served") < tries.count("refused")
+    assert "silent" not in tries
     seen = [len(reader.events) for reader in readers]
-    await until(lambda: all(len(r.events) > n for r, n in zip(readers, seen, strict=True)), 2)
+    await until(lambda: all(len(r.events) > n for r, n in zip(readers, seen, strict=True)))
     resource.prlimit(node.process.pid, resource.RLIMIT_NOFILE, limits)
     late = Reader(sid)
     assert await _first_try(http, node, late) == "served"
     for reader in (*newcomers, late):
         readings.append(asyncio.create_task(reader.read(http, lambda: node.url(""))))
-    await asyncio.wait_for(asyncio.gather(*readings), 15)
-    whole = await demo_text("e", 200)
+    await asyncio.wait_for(asyncio.gather(*readings), HANG)
+    whole = await demo_text("e", 400)
     for reader in (*readers, *newcomers, late):
         assert text_of(reader.events) == whole
-        assert seqs(reader.events) == list(range(1, 202))
+        assert seqs(reader.events) == list(range(1, 402))
 
 
 async def _first_try(http, node, reader):
-    """Say whether a client is served within a second, refused, or kept in the dark."""
+    """Say whether a client is served, refused, or kept in the dark."""
     connecting = asyncio.create_task(reader.connect(http, node.url("")))
     try:
-        async with asyncio.timeout(2):
-            while not (reader.notices or connecting.done()):
-                await asyncio.sleep(0.01)
+        await until(lambda: reader.notices or connecting.done())
     except TimeoutError:
         return "silent"
     finally:
@@ -236,7 +233,7 @@ async def test_a_node_whose_clock_jumps_goes_on_as_if_nothing_had_happened(
         ]
         await until(lambda readers=readers: all(reader.events for reader in readers))
         await _jump(http, jumping, clock, seconds)
-        await asyncio.wait_for(asyncio.gather(*readings), 10)
+        await asyncio.wait_for(asyncio.gather(*readings), HANG)
         for reader in readers:
             assert text_of(reader.events) == await demo_text("j", 150)
             assert seqs(reader.events) == list(range(1, 152))
@@ -250,11 +247,11 @@ async def test_a_node_with_a_wrong_clock_that_dies_is_replaced_in_time(
     other = await make_process()
     await _jump(http, doomed, clock, HOUR)
     sid = await start(http, doomed, rate=100, tokens=5000)
-    await until(lambda: _has(http, other, sid, 80))
-    assert (await session(http, other, sid))["status"] == "running"
+    found = await becomes(http, other, sid, lambda it: it["seq"] >= 80)
+    assert found["status"] == "running"
     doomed.signal(signal.SIGKILL)
     # Nobody watches: it is the other node's sweeper that finds it.
-    await until(lambda: _over(http, other, sid), 3)
+    await becomes(http, other, sid, lambda it: it["status"] == "error")
     assert (await collect(sse(http, other, sid)))[-1]["code"] == "producer_lost"
 
 
@@ -272,14 +269,6 @@ async def test_a_node_with_a_wrong_clock_heals_what_redis_loses_early(
     client = redis_server.client()
     client.flushall()  # before its lease was ever renewed
     client.close()
-    await asyncio.wait_for(reading, 10)
+    await asyncio.wait_for(reading, HANG)
     assert text_of(reader.events) == await demo_text("e", 150)
     assert seqs(reader.events) == list(range(1, 152))
-
-
-async def _has(http, node, sid, seq):
-    return (await session(http, node, sid))["seq"] >= seq
-
-
-async def _over(http, node, sid):
-    return (await session(http, node, sid))["status"] == "error"

@@ -6,10 +6,11 @@ import pytest
 
 from server.session.directory import LIVE
 from tests.clients import collect, seqs, sse, start, text_of
-from tests.faults.looking import ready, until
+from tests.faults.looking import ready
 from tests.faults.readers import Reader, watched, whole
 from tests.faults.slow_node import PER_LOG
 from tests.processes import demo_text
+from tests.waiting import HANG, until
 
 SESSIONS = 300
 WATCHED = 20
@@ -47,12 +48,12 @@ async def test_no_lease_lapses_while_hundreds_of_logs_are_written_anew(
     readers = [Reader(sid) for sid in sids[:: SESSIONS // WATCHED]]
     work = [reader.read(http, lambda: watching.url("")) for reader in readers]
     readings = list(map(asyncio.create_task, work))
-    await until(lambda: all(len(reader.events) > 30 for reader in readers), 60)
+    await until(lambda: all(len(reader.events) > 30 for reader in readers))
     client = server.client()
     assert client.zcard(LIVE) == SESSIONS
     client.close()
     lose(server)
-    await asyncio.wait_for(asyncio.gather(*readings), 60)
+    await asyncio.wait_for(asyncio.gather(*readings), HANG)
     logs = [await collect(sse(http, watching, sid)) for sid in sids]
     assert [log[-1].get("code", log[-1]["type"]) for log in logs] == ["done"] * SESSIONS
     for name, log in zip(names, logs, strict=True):

@@ -2,8 +2,8 @@
 
 from tests.clients import start, text_of
 from tests.fake_upstream import expected_text
-from tests.faults.looking import until
 from tests.faults.readers import Reader
+from tests.waiting import until
 
 TOKENS = 20
 REJECTED = {"script": "failing", "status": 401}
@@ -41,4 +41,4 @@ async def test_whatever_an_upstream_does_the_prefix_is_kept_and_the_end_is_typed
         assert text_of(events) == expected_text(seed, tokens), script
         assert "sk-" not in str(last)
     # The last one, which never ends, was hung up on.
-    await until(lambda: upstream.hung_up(seed), 1)
+    await until(lambda: upstream.hung_up(seed))

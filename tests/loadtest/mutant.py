@@ -1,15 +1,12 @@
-"""A node that loses or repeats a token now and then: `python -m tests.loadtest.mutant NAME ODDS [flags]`.
-
-Only here, and only by patching the running program: the server itself has no such switches.
-"""
+"""A node that loses or repeats tokens: `python -m tests.loadtest.mutant NAME ODDS [flags]`."""
 
 import itertools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from server import cli
 from server.session.appender import Appender
 from server.wire.frames import Frames
+from tests.mutants import named, serve
 
 
 def every(odds: int) -> Iterator[bool]:
@@ -80,17 +77,9 @@ def leak_in_a_pause(odds: int) -> None:
     )
 
 
-MUTANTS: dict[str, Callable[[int], None]] = {
-    mutant.__name__.replace("_", "-"): mutant
-    for mutant in (
-        lose_on_the_wire,
-        repeat_on_the_wire,
-        lose_before_the_log,
-        swap_before_the_log,
-        leak_in_a_pause,
-    )
-}
+MUTANTS = named(
+    lose_on_the_wire, repeat_on_the_wire, lose_before_the_log, swap_before_the_log, leak_in_a_pause
+)
 
 if __name__ == "__main__":
-    MUTANTS[sys.argv[1]](int(sys.argv[2]))
-    sys.exit(cli.main(sys.argv[3:]))
+    serve(MUTANTS, sys.argv[1], int(sys.argv[2]), flags=sys.argv[3:])

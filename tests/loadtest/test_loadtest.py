@@ -12,7 +12,8 @@ import psutil
 import pytest
 
 from tests.loadtest.mutant import MUTANTS
-from tests.processes import ROOT, Process, serve
+from tests.processes import ROOT, serve
+from tests.waiting import HANG
 
 SMALL = ("--sessions=6", "--viewers=2", "--rate=80", "--duration=3", "--processes=2")
 STEERED = ("--pause-every=1.5", "--pause-for=0.3", "--drop-every=1", "--abort-share=0.3")
@@ -36,22 +37,13 @@ async def loadtest(url, folder, *flags):
 
 async def broken(redis_url, name, odds):
     """Start a node that is broken on purpose."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.loadtest.mutant", name, str(odds),
-        "--port=0", f"--redis={redis_url}", "--linger=0", "--drain=0",
-        cwd=ROOT, stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    line = (await process.stdout.readline()).decode()
-    node = Process(int(line.split(" (")[0].rpartition(":")[2]))
-    node.process = process
-    return node
+    program = ("-m", "tests.loadtest.mutant", name, str(odds))
+    return await serve(redis_url, program=program, linger=0, drain=0)
 
 
 @pytest.fixture
-async def node(redis_server):
-    node = await serve(redis_server.url, linger=0, drain=0)
-    yield node
-    await node.end()
+async def node(make_process):
+    return await make_process(linger=0, drain=0)
 
 
 async def test_a_good_server_is_complete(node, tmp_path):
@@ -81,8 +73,8 @@ def many_files():
 
 
 async def test_a_thousand_viewers_get_everything(many_files, node, tmp_path):
-    crowd = ("--sessions=500", "--viewers=2", "--rate=4", "--duration=6", "--pause-every=5")
-    _, out, _ = await loadtest(node.url(""), tmp_path, *crowd, "--drop-every=5")
+    crowd = ("--sessions=500", "--viewers=2", "--rate=4", "--duration=4", "--pause-every=3")
+    _, out, _ = await loadtest(node.url(""), tmp_path, *crowd, "--drop-every=3")
     assert out.splitlines()[-1].startswith("complete: 1,000 viewers of 500 sessions"), out
 
 
@@ -147,7 +139,7 @@ async def test_it_stops_when_told_and_leaves_nobody_behind(node, http, tmp_path)
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["findings"].keys() == {"unfinished"}, out.decode()
     assert report["findings"]["unfinished"]["count"] == 12
-    assert psutil.wait_procs(children, timeout=5)[1] == []
+    assert psutil.wait_procs(children, timeout=HANG)[1] == []
 
 
 async def test_a_process_of_clients_that_dies_is_not_overlooked(node, tmp_path):

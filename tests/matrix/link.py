@@ -3,55 +3,41 @@
 import asyncio
 import socket
 import struct
-from contextlib import suppress
+from collections import defaultdict
+
+from tests.relay import Relay, Streams
 
 _RESET = struct.pack("ii", 1, 0)
 
 
-class Link:
+class Link(Relay):
     """Leads to the first of `ports`; to the next as soon as `mark` has come through."""
 
     def __init__(self, ports: list[int], mark: bytes | None) -> None:
+        super().__init__()
         self.cuts = 0
-        self.url = ""
         self._ports, self._mark = ports, mark
-        self._open: set[asyncio.StreamWriter] = set()
-        self._server: asyncio.Server | None = None
+        self._windows: defaultdict[asyncio.StreamWriter, bytes] = defaultdict(bytes)
 
-    async def start(self) -> None:
-        """Listen on a free port."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+    @property
+    def url(self) -> str:
+        """Where a client finds it."""
+        return f"http://127.0.0.1:{self.port}"
 
     def cut(self) -> None:
         """Reset every connection, on both sides."""
         self.cuts += 1
-        for writer in list(self._open):
+        for writer in self._writers:
             plug = writer.get_extra_info("socket")
             plug.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            writer.transport.abort()
+        super().cut()
 
-    async def aclose(self) -> None:
-        """Stop; whoever is still connected is cut off."""
-        self.cut()
-        if self._server is not None:
-            self._server.close()
+    async def reach(self) -> Streams:
+        """Connect to the node that it leads to now."""
+        return await asyncio.open_connection("127.0.0.1", self._ports[self.cuts])
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, here = await asyncio.open_connection("127.0.0.1", self._ports[self.cuts])
-        self._open |= {writer, here}
-        await asyncio.gather(self._pass(reader, here, None), self._pass(there, writer, self._mark))
-        self._open -= {writer, here}
-
-    async def _pass(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, mark: bytes | None
-    ) -> None:
-        window = b""
-        with suppress(OSError):
-            while data := await reader.read(65536):
-                writer.write(data)
-                await writer.drain()
-                window = window[-100:] + data
-                if mark and not self.cuts and mark in window:
-                    self.cut()
-        writer.close()
+    def passed(self, data: bytes, writer: asyncio.StreamWriter, answer: bool) -> None:
+        """Cut once the mark has come, be it in two pieces."""
+        window = self._windows[writer] = self._windows[writer][-100:] + data
+        if answer and self._mark and not self.cuts and self._mark in window:
+            self.cut()

@@ -9,20 +9,19 @@ import pytest
 
 from tests import processes
 from tests.matrix import packages
+from tests.waiting import HANG
 
 EXAMPLES = processes.ROOT / "examples"
 
 
 @pytest.fixture
-async def node(redis_server):
-    node = await processes.serve(redis_server.url, linger=1)
-    yield node
-    await node.end()
+async def node(make_process):
+    return await make_process(linger=1)
 
 
 async def output(*command):
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(HANG):
         told, _ = await process.communicate()
     assert process.returncode == 0
     return told.decode()
@@ -46,10 +45,10 @@ async def test_the_example_for_curl(node):
     assert '"status":"done"' in told.splitlines()[-1]
 
 
-async def test_the_example_for_openai_in_node(node):
+async def test_the_example_for_openai_in_node(quick):
     script = packages.npm() / "clients" / "openai_node.mjs"
     script.write_text((EXAMPLES / "openai_node.mjs").read_text())
-    told = await output(str(packages.node()), str(script), node.url(""))
+    told = await output(str(packages.node()), str(script), quick.url(""))
     text = await processes.demo_text("Tell me about streams", 150)
     chat, cut, response = told.partition(" … ")
     assert cut

@@ -16,6 +16,7 @@ from tests.fake_upstream import expected_text
 from tests.matrix import browser, packages
 from tests.matrix.link import Link
 from tests.matrix.table import BROWSER, PYTHON, Client
+from tests.waiting import HANG
 
 PATIENCE = 20.0
 CUT_AT = 40
@@ -135,7 +136,7 @@ async def spoken(client: Client, tasks: dict[str, Any]) -> AsyncGenerator[dict[s
 
 async def _closed(where: Site, seed: str) -> dict[str, Any]:
     """Return the upstream's record of a stream, once it has ended."""
-    async with aiohttp.ClientSession() as http, asyncio.timeout(5):
+    async with aiohttp.ClientSession() as http, asyncio.timeout(HANG):
         while True:
             async with http.get(f"{where.upstream}/stats") as answer:
                 for record in (await answer.json())["closed"]:

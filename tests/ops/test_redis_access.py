@@ -115,19 +115,15 @@ async def test_the_configured_user_is_enough(binary, tmp_path, http):
 
 
 async def test_the_configured_user_is_enough_on_a_cluster(tmp_path, http):
-    group = RedisCluster(tmp_path, replicas=0)
-    try:
+    with RedisCluster(tmp_path, replicas=0) as group:
         for member in group.members:
             member.client.execute_command("ACL", "SETUSER", "tokenwire", "on", f">{PASSWORD}", *granted())
         await live(group.url.replace("://", f"://tokenwire:{PASSWORD}@"), http)
         assert [r for member in group.members for r in refusals(member.client)] == []
-    finally:
-        group.end()
 
 
 async def test_the_configured_user_is_enough_behind_sentinels_and_theirs_for_them(tmp_path, http):
-    group = Sentinels(tmp_path)
-    try:
+    with Sentinels(tmp_path) as group:
         user = ("ACL", "SETUSER", "tokenwire", "on", f">{PASSWORD}")
         group.master.client.execute_command(*user, *granted())
         for sentinel in group.sentinels:
@@ -137,8 +133,6 @@ async def test_the_configured_user_is_enough_behind_sentinels_and_theirs_for_the
         await live(group.url.replace("://", f"://tokenwire:{PASSWORD}@") + query, http)
         assert refusals(group.master.client) == []
         assert [r for sentinel in group.sentinels for r in refusals(sentinel.client)] == []
-    finally:
-        group.end()
 
 
 @pytest.mark.parametrize(

@@ -8,62 +8,35 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.processes import ROOT, free_port
+from tests.supervised import Supervised, alive, started
+from tests.waiting import HANG, eventually
 
 
-def _two_ports() -> int:
-    """Return a port that nobody listens on, and neither on the next; not one that is given out."""
-    for port in range(20_000 + os.getpid() % 1000 * 10, 32_000, 2):
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            socket.create_server(("127.0.0.1", port + 1)).close()
-            return port
-    raise AssertionError("all ports are taken")
-
-
-class Running:
-    """A server that was started by `run.py`; what it logs goes to a file."""
+class Running(Supervised):
+    """A server that logs to a file, and has metrics on a port and the one above it."""
 
     def __init__(self, folder: Path, *arguments: str, **env: str) -> None:
         self.log = folder / "log"
-        self.metrics_port = _two_ports()
+        self.metrics_port = free_port()
         ours = {k: v for k, v in os.environ.items() if not k.startswith("TOKENWIRE")}
+        flags = (
+            f"--data-dir={folder}/data",
+            f"--metrics-port={self.metrics_port}",
+            "--max-requests=1000000",
+        )
         with self.log.open("wb") as log:
-            self.process = psutil.Popen(
-                [
-                    sys.executable, "run.py", "--port=0", f"--data-dir={folder}/data",
-                    f"--metrics-port={self.metrics_port}", "--max-requests=1000000", *arguments,
-                ],
-                cwd=ROOT, env=ours | env, stdout=subprocess.PIPE, stderr=log, text=True,
-            )  # fmt: skip
-        line = self.process.stdout.readline()
-        found = re.match(r"tokenwire: (http://127\.0\.0\.1:\d+) ", line)
-        assert found, line + self.log.read_text()
-        self.url = found[1]
+            super().__init__("run.py", "--port=0", *flags, *arguments, env=ours | env, errors=log)
 
-    def children(self, valkey: bool = False) -> set[int]:
-        """Return the workers' pids, or that of the Valkey."""
-        found = set()
-        for child in self.process.children():
-            try:
-                name = child.name() if child.status() != psutil.STATUS_ZOMBIE else None
-            except psutil.NoSuchProcess:
-                continue
-            if name is not None and (name == "valkey-server") == valkey:
-                found.add(child.pid)
-        return found
-
-    def get(self, path: str, base: str | None = None) -> str:
-        with urllib.request.urlopen(f"{base or self.url}{path}", timeout=10) as answer:
-            return str(answer.read().decode())
+    def said(self) -> str:
+        return self.log.read_text()
 
     def answers(self, path: str, base: str | None = None) -> bool:
         try:
@@ -73,50 +46,26 @@ class Running:
 
     def start(self, **body: object) -> str:
         data = json.dumps({"prompt": "x"} | body).encode()
-        with urllib.request.urlopen(f"{self.url}/v1/sessions", data, timeout=10) as answer:
+        with urllib.request.urlopen(f"{self.url}/v1/sessions", data, timeout=HANG) as answer:
             return str(json.load(answer)["id"])
-
-    def end(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        self.process.communicate(timeout=60)
-        return int(self.process.returncode)
 
 
 @pytest.fixture
-def serve(tmp_path):
-    running: list[Running] = []
-
-    def make(*arguments: str, **env: str) -> Running:
-        running.append(Running(tmp_path, *arguments, **env))
-        return running[-1]
-
-    yield make
-    for server in running:
-        if server.process.returncode is None:
-            server.process.kill()
-            server.process.communicate()
-
-
-def eventually(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.02)
+def serve(tmp_path, request):
+    return lambda *arguments, **env: started(request, Running(tmp_path, *arguments, **env))
 
 
 def test_a_hangup_replaces_every_worker_while_somebody_always_answers(serve):
     server = serve("--workers=2", "--drain=1")
     before = server.children()
     server.process.send_signal(signal.SIGHUP)
-    until = time.monotonic() + 20
     while server.children() & before:
         # What the kernel had queued for a port just closed is cut off: a client asks once more.
         assert server.answers("/healthz") or server.answers("/healthz")
-        assert time.monotonic() < until
-    eventually(lambda: "reloaded: 2 workers replaced" in server.log.read_text())
+    eventually(lambda: "reloaded: 2 workers replaced" in server.said())
     assert len(server.children()) == 2
-    assert server.end() == 0
-    assert "ERROR" not in server.log.read_text()
+    assert server.end()[0] == 0
+    assert "ERROR" not in server.said()
 
 
 def test_a_reload_takes_new_settings_on_and_bad_ones_not(serve, tmp_path):
@@ -126,21 +75,19 @@ def test_a_reload_takes_new_settings_on_and_bad_ones_not(serve, tmp_path):
     before = server.children()
     config.write_text("modle = 1")
     server.process.send_signal(signal.SIGHUP)
-    eventually(lambda: "a new worker does not serve" in server.log.read_text())
-    assert "modle: unknown key; did you mean model?" in server.log.read_text()
+    eventually(lambda: "a new worker does not serve" in server.said())
+    assert "modle: unknown key; did you mean model?" in server.said()
     assert server.children() == before
     config.write_text('models = {other = {upstream = "demo"}}')
     server.process.send_signal(signal.SIGHUP)
     eventually(lambda: not server.children() & before)
     eventually(lambda: '"other"' in server.get("/v1/models"))
-    assert server.end() == 0
+    assert server.end()[0] == 0
 
 
-def metrics_ports(pid: int, first: int) -> list[int]:
+def metrics_ports(process: psutil.Process, first: int) -> list[int]:
     """Return those of two ports on which a process listens."""
-    listening = [
-        c.laddr.port for c in psutil.Process(pid).net_connections("inet") if c.status == "LISTEN"
-    ]
+    listening = [c.laddr.port for c in process.net_connections("inet") if c.status == "LISTEN"]
     return [port for port in (first, first + 1) if port in listening]
 
 
@@ -150,13 +97,13 @@ def test_each_worker_has_its_metrics_and_its_successor_takes_them_over(serve):
     for base in bases:
         eventually(lambda base=base: server.answers("/metrics", base))
     first = server.metrics_port
-    assert sorted(metrics_ports(pid, first) for pid in server.children()) == [[first], [first + 1]]
-    victim = min(server.children())
-    os.kill(victim, signal.SIGKILL)
+    assert sorted(metrics_ports(worker, first) for worker in server.children()) == [[first], [first + 1]]
+    victim = min(server.children(), key=lambda worker: worker.pid)
+    victim.kill()
     eventually(lambda: len(server.children() - {victim}) == 2)
     for base in bases:
         eventually(lambda base=base: server.answers("/metrics", base))
-    assert server.end() == 0
+    assert server.end()[0] == 0
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -164,7 +111,7 @@ def test_a_valkey_that_dies_alone_is_started_again_and_nothing_is_lost(serve, wo
     server = serve(f"--workers={workers}", "--drain=5")
     sid = server.start(tokens=150, rate=50)
     (first,) = server.children(valkey=True)
-    os.kill(first, signal.SIGKILL)
+    first.kill()
     eventually(lambda: server.children(valkey=True) - {first})
 
     def ended() -> bool:
@@ -174,19 +121,19 @@ def test_a_valkey_that_dies_alone_is_started_again_and_nothing_is_lost(serve, wo
         return False
 
     eventually(ended)
-    assert "the private Valkey ended with code -9; starting it again" in server.log.read_text()
-    assert server.end() == 0
-    assert not psutil.pid_exists(first) or psutil.Process(first).status() == psutil.STATUS_ZOMBIE
+    assert "the private Valkey ended with code -9; starting it again" in server.said()
+    assert server.end()[0] == 0
+    assert not alive(first)
 
 
 def test_a_valkey_that_dies_again_and_again_is_started_less_and_less_often(serve):
     server = serve()
     for _ in range(3):
         (valkey,) = server.children(valkey=True)
-        os.kill(valkey, signal.SIGKILL)
+        valkey.kill()
         eventually(lambda dead=valkey: server.children(valkey=True) - {dead})
-    assert re.findall(r"starting it again in (.*) s", server.log.read_text()) == ["0.2", "0.4", "0.8"]
-    assert server.end() == 0
+    assert re.findall(r"starting it again in (.*) s", server.said()) == ["0.2", "0.4", "0.8"]
+    assert server.end()[0] == 0
 
 
 def test_a_metrics_port_that_is_taken_is_one_line_and_code_1(tmp_path):
@@ -195,7 +142,7 @@ def test_a_metrics_port_that_is_taken_is_one_line_and_code_1(tmp_path):
         port = taken.getsockname()[1]
         done = subprocess.run(
             [sys.executable, "run.py", "--port=0", f"--data-dir={tmp_path}", f"--metrics-port={port}"],
-            cwd=ROOT, capture_output=True, text=True, timeout=30,
+            cwd=ROOT, capture_output=True, text=True, timeout=HANG,
         )  # fmt: skip
     line = f"tokenwire: cannot listen on 127.0.0.1:{port}: Address already in use\n"
     assert (done.returncode, done.stderr) == (1, line)

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 from pathlib import Path
+from tempfile import mkdtemp
 
 import redis
 
@@ -49,8 +50,7 @@ class TlsServer:
     def __init__(self, ca: Path, cert: Path, *options: str, sentinel: bool = False) -> None:
         assert DEBIAN is not None
         self.port = free_port()
-        folder = ca.parent / str(self.port)
-        folder.mkdir()
+        folder = Path(mkdtemp(dir=ca.parent))
         config = folder / "own.conf"
         # A file, since sentinels rewrite theirs.
         config.write_text(f'dir {folder}\nport 0\ntls-port {self.port}\nbind 127.0.0.1\nlogfile "log"\n')

@@ -2,23 +2,18 @@
 
 import asyncio
 import resource
-import time
 
 import aiohttp
 import pytest
 
-from tests.processes import serve
+from tests.waiting import HANG, until
 
 ELSEWHERE = ("127.0.0.2", 0)
 
 
 @pytest.fixture
-async def node(redis_server):
-    running = await serve(
-        redis_server.url, model="demo", trust_proxy="192.0.2.1", max_connections=20, idle_timeout=1
-    )
-    yield running
-    await running.end()
+async def node(make_process):
+    return await make_process(model="demo", trust_proxy="192.0.2.1", max_connections=20, idle_timeout=1)
 
 
 @pytest.fixture(autouse=True)
@@ -38,16 +33,14 @@ async def closed(reader: asyncio.StreamReader) -> bool:
 
 async def test_two_thousand_idle_sockets_of_one_address_keep_nobody_out(node):
     opened = [await asyncio.open_connection("127.0.0.1", node.port) for _ in range(2000)]
-    begun = time.monotonic()
     connector = aiohttp.TCPConnector(local_addr=ELSEWHERE)
     async with (
         aiohttp.ClientSession(connector=connector) as elsewhere,
         elsewhere.get(node.url("/v1/models")) as response,
     ):
         assert response.status == 200
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG):
         assert all(await asyncio.gather(*(closed(reader) for reader, _ in opened[20:])))
-    assert time.monotonic() - begun < 5
     for _, writer in opened:
         writer.close()
 
@@ -62,9 +55,7 @@ async def test_one_connection_too_many_is_told_so_in_its_clients_way(node):
             assert (response.status, words in await response.text()) == (status, True)
     for _, writer in idle:
         writer.close()
-    async with asyncio.timeout(5):
-        while not await _served(node):
-            await asyncio.sleep(0.05)
+    await until(lambda: _served(node))
 
 
 async def _served(node) -> bool:
@@ -82,12 +73,10 @@ async def test_a_head_that_never_ends_is_not_waited_for(node, first):
     if first:
         assert b" 200 " in await reader.readline()
     writer.write(b"GET /v1/models HTTP/1.1\r\n")
-    begun = time.monotonic()
     trickle = asyncio.create_task(_trickle(writer))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG):
         await closed(reader)
     trickle.cancel()
-    assert time.monotonic() - begun < 4
     writer.close()
 
 

@@ -11,6 +11,8 @@ import pytest
 from server.session.ledger import _tag
 from tests import sources
 from tests.clients import Socket, collect, sse, start
+from tests.security.people import LINES
+from tests.waiting import HANG
 
 GOOD = "g" * 32
 CUT = GOOD[:-1]
@@ -35,7 +37,7 @@ async def sent(node, request: bytes) -> bytes:
     """Send bytes as they are; return the whole answer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", node.port)
     writer.write(request)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG):
         answer = await reader.read()
     writer.close()
     return answer
@@ -85,6 +87,23 @@ async def test_header_injection_is_no_request(node):
         answer = await sent(node, request("GET", "/v1/models", line))
         assert answer.split()[1] == b"400"
         assert b"Evil" not in answer
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["Authorization: Bearer tw_~", "Authorization: Bearer ~", "Cookie: tokenwire=~"],
+)
+async def test_a_credential_that_is_no_text_is_none(make_node, header):
+    node = await make_node(keys=LINES, jwt_secret="s" * 32)
+    answer = await sent(node, request("GET", "/v1/models", header).replace(b"~", b"\xff"))
+    assert answer.split()[1] == b"401"
+
+
+async def test_a_conversation_that_is_no_text_is_none(node):
+    body = '{"messages":[{"role":"user","content":"x"}]}'
+    headers = ("Content-Type: application/json", f"Content-Length: {len(body)}", "X-Conversation-Id: ~")
+    asked = request("POST", "/v1/chat/completions", *headers, body=body).replace(b"~", b"\xff")
+    assert (await sent(node, asked)).split()[1] == b"400"
 
 
 async def test_a_conversation_and_a_model_may_be_called_anything_and_steer_no_key(
@@ -145,7 +164,7 @@ async def test_a_bomb_of_zeros_is_refused_before_it_is_unpacked(node, http):
 async def test_a_body_that_says_it_is_huge_is_refused_before_it_comes(node):
     reader, writer = await asyncio.open_connection("127.0.0.1", node.port)
     writer.write(request("POST", "/v1/sessions", f"Content-Length: {1 << 40}", body="x" * 2_000_000))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG):
         assert b" 413 " in await reader.readline()
     writer.close()
 
@@ -156,7 +175,7 @@ async def test_a_frame_that_says_it_is_huge_ends_the_socket_before_it_comes(node
     handshake = ("Upgrade: websocket", "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {'A' * 22}==")
     head = request("GET", "/v1/ws", *handshake).replace(b"Connection: close", b"Connection: Upgrade")
     writer.write(head)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG):
         assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
         writer.write(b"\x81\xff" + struct.pack("!Q", size) + b"mask" + b"x" * 1000)
         answer = await reader.read()

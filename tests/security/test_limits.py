@@ -13,6 +13,7 @@ from server.ops.limits import Addresses, Bucket
 from tests import sources
 from tests.clients import Socket, start
 from tests.security.people import KEYS, LINES, bearer
+from tests.waiting import HANG
 
 PROXIES = ("127.0.0.0/8", "::1", "10.0.0.1")
 
@@ -133,7 +134,7 @@ async def test_a_principal_runs_so_many_sessions_on_all_nodes(make_node, http):
         assert 5000 <= int(lines[0].removeprefix("retry: ")) <= 7500
     async with await post(http, other, "alice", f"/v1/sessions/{sids[0]}/abort") as response:
         assert response.status == 200
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG):
         while (response := await post(http, other, "alice")).status != 201:
             response.release()
             await asyncio.sleep(0.05)
@@ -166,7 +167,7 @@ async def test_a_principals_bytes_are_counted_on_all_nodes(make_node, http):
     url = nodes[0].url(f"/v1/sessions/{sid}/events?stream=text")
     async with http.get(url, headers=bearer("alice")) as response:
         assert len(await response.read()) > 5000
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG):
         while (response := await post(http, nodes[1], "alice")).status != 429:
             response.release()
             await asyncio.sleep(0.05)
@@ -214,7 +215,7 @@ async def test_a_principal_has_so_many_open_requests(make_node, http):
         async with http.get(f"{url}?stream=ndjson", headers=alice) as response:
             assert await refusal(response) == (429, "rate_limited", 5)
         async with http.ws_connect(node.url("/v1/ws"), headers=alice) as ws:
-            assert (await ws.receive(5)).type is aiohttp.WSMsgType.CLOSE
+            assert (await ws.receive(HANG)).type is aiohttp.WSMsgType.CLOSE
             assert ws.close_code == 4429
         async with http.ws_connect(node.url("/v1/ws")) as ws:
             refused = await Socket(ws).ask("auth", token=KEYS["alice"])
@@ -222,7 +223,7 @@ async def test_a_principal_has_so_many_open_requests(make_node, http):
             assert (await Socket(ws).ask("auth", token=KEYS["bob"]))["ok"]
         async with http.get(node.url("/v1/models"), headers=bearer("bob")) as response:
             assert response.status == 200
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG):
         while (response := await http.get(f"{url}?stream=ndjson", headers=alice)).status != 200:
             response.release()
             await asyncio.sleep(0.02)
@@ -253,5 +254,5 @@ async def test_a_socket_sends_so_many_commands_and_a_flood_ends_it(make_node, ht
 
 async def _said(ws) -> dict | None:
     await ws.send_str('{"type":"ping"}')
-    message = await ws.receive(5)
+    message = await ws.receive(HANG)
     return orjson.loads(message.data) if message.type is aiohttp.WSMsgType.TEXT else None

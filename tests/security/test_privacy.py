@@ -10,6 +10,7 @@ from server.callers import Right
 from tests import sources
 from tests.clients import Socket
 from tests.security.people import KEYS, LINES, SECRET, bearer, signed, ticket
+from tests.waiting import HANG
 
 HUSH = "hush-3c1f"
 FAILED_LINE = b"GET /\x00" + HUSH.encode() + b" HTTP/1.1\r\nAuthorization: " + HUSH.encode() + b"\r\n\r\n"
@@ -49,7 +50,7 @@ async def _use(node, http) -> list[str]:
         told.append((await response.text()).splitlines()[-1])
     async with http.ws_connect(node.url("/v1/ws"), headers=alice) as ws:
         await ws.send_str(f'{{"type":"{HUSH}"')
-        told.append((await ws.receive(5)).data)
+        told.append((await ws.receive(HANG)).data)
         told.append(str(await Socket(ws).ask("attach", session=HUSH)))
         await ws.send_bytes(HUSH.encode())
         await ws.send_str(HUSH * 10_000)

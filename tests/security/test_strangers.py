@@ -13,6 +13,7 @@ from server.session.state import Action
 from server.upstream import Head
 from tests.clients import Socket
 from tests.security.people import KEYS, USER, bearer
+from tests.waiting import HANG
 
 UNKNOWN = "u" * 32
 CALLS = [
@@ -104,7 +105,7 @@ async def test_a_strangers_own_socket_is_closed_as_for_an_unknown_session(house,
     for sid in (house.sid, UNKNOWN):
         url = house.node.url(f"/v1/sessions/{sid}/ws")
         async with http.ws_connect(url, headers=bearer("bob")) as ws:
-            assert (await ws.receive(5)).type is aiohttp.WSMsgType.CLOSE
+            assert (await ws.receive(HANG)).type is aiohttp.WSMsgType.CLOSE
             assert ws.close_code == 4404
 
 
@@ -219,7 +220,7 @@ async def test_a_socket_may_say_later_who_it_is(house, http, monkeypatch):
 async def test_a_socket_that_never_says_who_it_is_is_closed(house, http, monkeypatch):
     monkeypatch.setattr("server.transport.guest.INTRODUCTION", 0.05)
     async with http.ws_connect(house.node.url("/v1/ws")) as ws:
-        assert (await ws.receive(5)).type is aiohttp.WSMsgType.CLOSE
+        assert (await ws.receive(HANG)).type is aiohttp.WSMsgType.CLOSE
         assert ws.close_code == 4401
 
 
@@ -243,11 +244,11 @@ async def test_a_key_that_is_taken_away_ends_what_it_opened(make_node, http, tmp
         http.ws_connect(f"{url}/ws", headers=headers) as ws,
     ):
         await stream.content.readline()
-        await ws.receive(5)
+        await ws.receive(HANG)
         path.write_text(LINES[1])
         with pytest.raises(aiohttp.ClientPayloadError):
             await stream.content.read()
-        assert (await ws.receive(5)).type is aiohttp.WSMsgType.CLOSE
+        assert (await ws.receive(HANG)).type is aiohttp.WSMsgType.CLOSE
         assert ws.close_code == 4401
     assert (await answer(http, "GET", url, headers=headers))[0] == 401
     source.finish()

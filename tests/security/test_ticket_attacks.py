@@ -11,6 +11,7 @@ from server.callers import Right
 from tests import sources
 from tests.clients import Socket
 from tests.security.people import LINES, SECRET, bearer, signed, ticket
+from tests.waiting import HANG
 
 OTHER = "o" * 32
 
@@ -59,7 +60,7 @@ async def test_a_ticket_is_in_use_for_as_long_as_somebody_follows(house, http, r
     async with http.get(house.url(f"/events?ticket={signed(fresh)}")):
         key = f"tw:{{t:{fresh.id}}}"
         assert redis.delete(key) == 1
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG):
             while not redis.exists(key):
                 await asyncio.sleep(0.01)
     redis.close()
@@ -171,12 +172,12 @@ async def test_a_socket_takes_its_ticket_as_a_protocol_and_as_its_first_message(
     offered = ("tokenwire.v1", f"ticket.{text}")
     async with http.ws_connect(house.url("/ws"), protocols=offered) as ws:
         assert ws.protocol == "tokenwire.v1"
-        assert orjson.loads((await ws.receive(5)).data)["type"] == "session"
+        assert orjson.loads((await ws.receive(HANG)).data)["type"] == "session"
     async with http.ws_connect(house.node.url("/v1/ws")) as ws:
         socket = Socket(ws)
         assert (await socket.ask("auth", ticket=text + "x"))["error"]["code"] == "unauthorized"
         assert (await socket.ask("auth", ticket=text))["ok"]
         assert (await socket.ask("attach", session=house.sid))["ok"]
     async with http.ws_connect(house.url("/ws"), protocols=("tokenwire.v1", "ticket.x")) as ws:
-        assert (await ws.receive(5)).type is aiohttp.WSMsgType.CLOSE
+        assert (await ws.receive(HANG)).type is aiohttp.WSMsgType.CLOSE
         assert ws.close_code == 4401

@@ -10,7 +10,6 @@ import pytest
 
 from server.ops.keys import Key, hash_of
 from tests.clients import start
-from tests.processes import serve
 from tests.security.people import KEYS, LINES, bearer
 
 ROOT = Path(__file__).parent.parent.parent
@@ -62,10 +61,10 @@ def test_what_it_cannot_do_is_one_line(arguments, code, line):
     assert errors.startswith(line)
 
 
-async def test_a_ticket_of_a_running_server(redis_server, http, tmp_path):
+async def test_a_ticket_of_a_running_server(make_process, http, tmp_path):
     path = tmp_path / "keys"
     path.write_text("\n".join(LINES))
-    node = await serve(redis_server.url, model="demo", keys_file=path)
+    node = await make_process(model="demo", keys_file=path)
     url = node.url("")
     http.headers.update(bearer("alice"))
     sid = await start(http, node, tokens=3, rate=0)

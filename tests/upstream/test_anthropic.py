@@ -1,8 +1,6 @@
 """Rows U1-U13 for Anthropic's Messages, over real sockets."""
 
-import asyncio
 import gzip
-import time
 
 import orjson
 import pytest
@@ -20,9 +18,10 @@ from server.events import Content, Done
 from server.upstream.anthropic import VERSION, Anthropic
 from server.upstream.caller import Server
 from server.upstream.sse_parser import MAX_EVENT
-from tests.raw_server import CHUNKED, CLOSE, HANG, RESET, RawServer, chunk, chunks, head
+from tests.raw_server import CHUNKED, CLOSE, HANG, RESET, chunk, chunks, head, refusal
 from tests.upstream import messages
-from tests.upstream.runs import KEY, Tray, request
+from tests.upstream.runs import KEY, LATE, NOWHERE, client_of, leave, outcome, server_of
+from tests.waiting import until
 
 SSE = head("text/event-stream; charset=utf-8", CHUNKED)
 WORDS = [f"{place} 🙂\n\nevent: error\ndata: {{}} " for place in range(20)]
@@ -45,18 +44,11 @@ def _endless():
         yield 0.01
 
 
-def _status(asked):
-    parameters = asked.body
-    retry = b"Retry-After: %d" % parameters["retry_after"] if "retry_after" in parameters else b"X-A: b"
-    length = b"Content-Length: %d" % len(SECRET)
-    return [head("application/json", length, retry, status=parameters["status"]), SECRET]
-
-
 SCRIPTS = {
     "whole": lambda asked: [SSE, *chunks(WHOLE, asked.body.get("split", 0))],
     "crlf": lambda asked: [SSE, *chunks(WHOLE.replace(b"\n", b"\r\n"), 7)],
     "pings": lambda asked: _sends(messages.START, *[chunk(messages.PING), 0.05] * 12, *chunks(WHOLE)),
-    "late": lambda asked: [0.4, *_sends(BEGUN, *chunks(messages.close("end_turn") + messages.STOP))],
+    "late": lambda asked: [LATE, *_sends(BEGUN, *chunks(messages.close("end_turn") + messages.STOP))],
     "plain": lambda asked: [head("application/json", CHUNKED), *chunks(orjson.dumps(
         {"content": [{"type": "text", "text": word} for word in WORDS], "stop_reason": "end_turn"}
     ))],
@@ -82,35 +74,19 @@ SCRIPTS = {
 }  # fmt: skip
 
 
-@pytest.fixture
-async def fake():
-    def script(asked):
-        failures = asked.body.get("failures", 0)
-        if "status" in asked.body and (not failures or len(server.asked) <= failures):
-            return _status(asked)
-        return SCRIPTS[asked.body.get("script", "whole")](asked)
-
-    server = RawServer(script)
-    await server.start()
-    yield server
-    await server.stop()
+def _script(server, asked):
+    if "status" in asked.body and len(server.asked) <= asked.body.get("failures", 9):
+        return refusal(asked, SECRET)
+    return SCRIPTS[asked.body.get("script", "whole")](asked)
 
 
-@pytest.fixture
-async def client():
-    client = Anthropic(stall=0.3, first_token=1.0)
-    yield client
-    await client.aclose()
+client = client_of(Anthropic)
+fake = server_of(_script)
 
 
 async def drain(client, server, **parameters):
-    """Return what the server gives with these parameters, and the failure or None."""
-    tray, url = Tray(), getattr(server, "url", server)
-    try:
-        tray.push(await client.upstream(Server(url, KEY))(request(**parameters), tray))
-    except UpstreamFailed as error:
-        return tray.events, error
-    return tray.events, None
+    url = getattr(server, "url", server)
+    return await outcome(client.upstream(Server(url, KEY)), **parameters)
 
 
 async def test_what_is_asked_for_and_how(client, fake):
@@ -189,7 +165,7 @@ async def test_a_server_error_is_not_retried(client, fake):
 
 
 async def test_nobody_there(client):
-    for url in ("http://127.0.0.1:1", "http://no-such-host.invalid"):
+    for url in NOWHERE:
         assert type((await drain(client, url))[1]) is UpstreamUnreachable
 
 
@@ -200,24 +176,11 @@ async def test_what_it_cannot_be_asked_for_is_refused_before_asking(client, fake
 
 @pytest.mark.parametrize("full", [False, True])
 async def test_leaving_closes_the_connection_at_once(client, fake, full):
-    tray = Tray()
-    upstream = client.upstream(Server(fake.url, KEY))
-    reading = asyncio.create_task(upstream(request(script="endless"), tray))
-    await tray.pushed.wait()
-    if full:
-        tray.open.clear()
-        tray.pushed.clear()
-        await tray.pushed.wait()
-    left = time.monotonic()
-    reading.cancel()
-    await asyncio.gather(reading, return_exceptions=True)
-    while not fake.closed:
-        assert time.monotonic() - left < 1
-        await asyncio.sleep(0.005)
-    assert fake.closed[0] - left < 0.25
+    await leave(client.upstream(Server(fake.url, KEY)), full, script="endless")
+    await until(lambda: fake.closed)
 
 
 async def test_the_connection_is_used_again(client, fake):
     for _ in range(3):
         await drain(client, fake)
-    assert (len(fake.asked), fake.closed) == (3, [])
+    assert (len(fake.asked), fake.closed) == (3, 0)

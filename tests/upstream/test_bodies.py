@@ -1,7 +1,5 @@
 """Responses of other clients, relayed: another AI endpoint, a page, a file."""
 
-import asyncio
-
 import pytest
 from aiohttp import web
 from multidict import CIMultiDict
@@ -16,6 +14,7 @@ from server.events import Bytes, Content, Done
 from server.upstream.python import python
 from tests.fake_upstream import expected_text, fake_app, stats_of
 from tests.upstream.runs import request, run
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -67,8 +66,7 @@ async def test_leaving_a_relayed_response_closes_its_connection(served):
     events = served.chat(request(tokens=10_000, rate=100))
     await anext(events)
     await events.aclose()
-    while not served.stats["closed"]:
-        await asyncio.sleep(0.005)
+    await until(lambda: served.stats["closed"])
     assert served.stats["closed"][0]["closed_by_peer"]
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import gzip
-import time
 
 import orjson
 import pytest
@@ -20,8 +19,9 @@ from server.events import Bytes, Content, Done, merge
 from server.upstream.caller import Server
 from server.upstream.http import Http
 from server.upstream.sse_parser import MAX_EVENT
-from tests.raw_server import CHUNKED, CLOSE, HANG, RESET, RawServer, chunk, chunks, head
-from tests.upstream.runs import KEY, Tray, request
+from tests.raw_server import CHUNKED, CLOSE, HANG, RESET, chunk, chunks, head, refusal
+from tests.upstream.runs import KEY, LATE, NOWHERE, Tray, client_of, leave, outcome, request, server_of
+from tests.waiting import until
 
 WORDS = [f"{place} 🙂\n\r\n“” " for place in range(20)]
 SAID = [Content(word) for word in WORDS]
@@ -69,16 +69,10 @@ def _endless(asked):
         yield 0.01
 
 
-def _status(asked):
-    retry = b"Retry-After: %d" % asked.body["retry_after"] if "retry_after" in asked.body else b"X-A: b"
-    length = b"Content-Length: %d" % len(SECRET)
-    return [head("application/json", length, retry, status=asked.body["status"]), SECRET]
-
-
 SCRIPTS = {
     "whole": _whole,
     "long": lambda a: [head(_kind(a), b"Content-Length: %d" % len(BODIES[_kind(a)])), BODIES[_kind(a)]],
-    "late": lambda a: [0.4, *_whole(a)],
+    "late": lambda a: [LATE, *_whole(a)],
     "closing": _closing,
     "cut": lambda a: _sends(a, RESET),
     "closed": lambda a: _sends(a, CLOSE),
@@ -96,38 +90,22 @@ SCRIPTS = {
 }  # fmt: skip
 
 
-@pytest.fixture
-async def fake():
-    def script(asked):
-        body = asked.body
-        if body is None:
-            return [head(TEXT, CHUNKED), *chunks(b"got")]
-        if "status" in body and len(server.asked) <= body.get("failures", 9):
-            return _status(asked)
-        return SCRIPTS[body.get("script", "whole")](asked)
-
-    server = RawServer(script)
-    await server.start()
-    yield server
-    await server.stop()
+def _script(server, asked):
+    body = asked.body
+    if body is None:
+        return [head(TEXT, CHUNKED), *chunks(b"got")]
+    if "status" in body and len(server.asked) <= body.get("failures", 9):
+        return refusal(asked, SECRET)
+    return SCRIPTS[body.get("script", "whole")](asked)
 
 
-@pytest.fixture
-async def client():
-    client = Http(stall=0.3, first_token=1.0)
-    yield client
-    await client.aclose()
+client = client_of(Http)
+fake = server_of(_script)
 
 
 async def drain(client, server, kind=SSE, **parameters):
-    """Return what the server gives with these parameters, and the failure or None."""
-    tray, url = Tray(), f"{getattr(server, 'url', server)}/run/llama?key=sk-query"
-    try:
-        upstream = client.upstream(Server(url, KEY))
-        tray.push(await upstream(request(**parameters, type=kind), tray))
-    except UpstreamFailed as error:
-        return tray.events, error
-    return tray.events, None
+    url = f"{getattr(server, 'url', server)}/run/llama?key=sk-query"
+    return await outcome(client.upstream(Server(url, KEY)), **parameters, type=kind)
 
 
 def said(events, kind):
@@ -226,27 +204,14 @@ async def test_overload_that_lasts_says_when_to_come_back(client, fake):
 
 
 async def test_nobody_there(client):
-    for url in ("http://127.0.0.1:1", "http://no-such-host.invalid"):
+    for url in NOWHERE:
         assert type((await drain(client, url))[1]) is UpstreamUnreachable
 
 
 @pytest.mark.parametrize("full", [False, True])
 async def test_leaving_closes_the_connection_at_once(client, fake, full):
-    tray = Tray()
-    upstream = client.upstream(Server(fake.url))
-    reading = asyncio.create_task(upstream(request(script="endless", type=TEXT), tray))
-    await tray.pushed.wait()
-    if full:
-        tray.open.clear()
-        tray.pushed.clear()
-        await tray.pushed.wait()
-    left = time.monotonic()
-    reading.cancel()
-    await asyncio.gather(reading, return_exceptions=True)
-    while not fake.closed:
-        assert time.monotonic() - left < 1
-        await asyncio.sleep(0.005)
-    assert fake.closed[0] - left < 0.25
+    await leave(client.upstream(Server(fake.url)), full, script="endless", type=TEXT)
+    await until(lambda: fake.closed)
 
 
 async def test_while_the_session_is_full_nothing_is_read(client, fake):
@@ -255,11 +220,10 @@ async def test_while_the_session_is_full_nothing_is_read(client, fake):
     reading = asyncio.create_task(upstream(request(script="endless", type=TEXT), tray))
     await tray.pushed.wait()
     tray.open.clear()
-    await asyncio.sleep(0.4)  # longer than `stall`, and than forty more pieces take
+    await asyncio.sleep(LATE)  # longer than `stall`, and than eighty more pieces take
     held = len(tray.events)
     tray.open.set()
-    while len(tray.events) <= held:
-        await asyncio.sleep(0)
+    await until(lambda: len(tray.events) > held)
     reading.cancel()
     await asyncio.gather(reading, return_exceptions=True)
     assert held <= 10

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import gc
 import shutil
 import socket
 import ssl
@@ -20,11 +19,14 @@ from server.errors import (
     UpstreamUnreachable,
 )  # fmt: skip
 from server.upstream import exchange, http_client
-from server.upstream.exchange import GOODBYE, HEAD_LIMIT
+from server.upstream.exchange import HEAD_LIMIT
 from server.upstream.http_client import HttpClient
+from tests import raw_server
 from tests.upstream.runs import Tray
+from tests.waiting import HANG as PATIENCE
+from tests.waiting import until
 
-PATIENCE = 5.0
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
 MIB = 1024 * 1024
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 ENDLESS = b"HTTP/1.1 200 OK\r\n\r\n"
@@ -33,13 +35,12 @@ HELLO = b"2\r\nhe\r\n3\r\nllo\r\n"
 LAST = b"0\r\n\r\n"
 
 
-class Caller:
-    """A connection as the server sees it."""
+class Caller(raw_server.Caller):
+    """A caller of HTTP."""
 
     def __init__(self, server, reader, writer):
+        super().__init__(reader, writer)
         self._server = server
-        self._reader = reader
-        self._writer = writer
         writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     async def request(self):
@@ -50,22 +51,11 @@ class Caller:
         self._server.requests.append(whole)
         return whole
 
-    async def send(self, *pieces):
-        """Send each piece, and give the client a turn to read it before the next."""
-        for piece in pieces:
-            self._writer.write(piece)
-            await self._writer.drain()
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-
     async def left(self):
         """Wait until the client has closed the connection."""
         with suppress(ConnectionError):
             while await self._reader.read(MIB):
                 pass
-
-    def close(self):
-        self._writer.close()
 
 
 class Scripted:
@@ -128,13 +118,9 @@ def answers(*pieces, close=False):
 
 
 @pytest.fixture(autouse=True)
-async def nothing_is_left():
-    """Fail on a task or an open transport that outlives its test: its warning is an error."""
-    before = asyncio.all_tasks()
-    yield
-    gc.collect()
-    left = [task for task in asyncio.all_tasks() - before if task is not asyncio.current_task()]
-    assert left == []
+def long_goodbye(monkeypatch):
+    """What is closed at once is not closed because its time was up."""
+    monkeypatch.setattr(exchange, "GOODBYE", 10 * PATIENCE)
 
 
 @pytest.fixture
@@ -169,12 +155,6 @@ async def fetch(client, server):
     """Return the status and the whole body."""
     with closing(await ask(client, server)) as answer:
         return answer.status, await client.read(answer, MIB, soon())
-
-
-async def until(condition):
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0)
 
 
 WHOLE = {
@@ -454,7 +434,7 @@ async def test_bytes_that_nobody_asked_for_close_a_kept_connection(client, serve
     server = await serve(script)
     assert await fetch(client, server) == (200, b"hello")
     read.set()
-    await asyncio.wait_for(closed.wait(), GOODBYE / 2)
+    await asyncio.wait_for(closed.wait(), PATIENCE)
     assert await fetch(client, server) == (200, b"hello")
     assert len(server.callers) == 2
 
@@ -484,7 +464,7 @@ async def test_leaving_in_the_middle_closes_the_connection_at_once(client, serve
     closed = asyncio.Event()
     answer = await ask(client, await serve(opened(start, closed)))
     answer.close()
-    await asyncio.wait_for(closed.wait(), GOODBYE / 2)
+    await asyncio.wait_for(closed.wait(), PATIENCE)
 
 
 async def test_a_question_that_is_withdrawn_closes_the_connection_at_once(client, serve):
@@ -501,7 +481,7 @@ async def test_a_question_that_is_withdrawn_closes_the_connection_at_once(client
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
-    await asyncio.wait_for(closed.wait(), GOODBYE / 2)
+    await asyncio.wait_for(closed.wait(), PATIENCE)
 
 
 async def test_after_the_last_word_the_end_is_waited_for_and_the_connection_kept(client, serve):
@@ -534,7 +514,7 @@ async def test_after_the_last_word_the_end_is_not_waited_for_long(client, serve,
         await answer.pour(lambda piece: True, soon)
     start = soon(0)
     await asyncio.wait_for(closed.wait(), PATIENCE)
-    assert 0.09 < soon(0) - start < 1
+    assert soon(0) - start > 0.09
     assert not answer.complete
 
 
@@ -603,7 +583,7 @@ async def test_leaving_while_a_feed_is_full_closes_the_connection_at_once(client
     with pytest.raises(asyncio.CancelledError):
         await pouring
     answer.close()
-    await asyncio.wait_for(closed.wait(), GOODBYE / 2)
+    await asyncio.wait_for(closed.wait(), PATIENCE)
 
 
 @pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 100 Continue\r\n\r\n"])
@@ -630,13 +610,13 @@ async def test_a_deadline_may_move_with_what_comes(client, serve):
         await caller.request()
         await caller.send(CHUNKED)
         for _ in range(8):
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.2)
             await caller.send(HELLO)
         await caller.left()
 
     taken = bytearray()
     with closing(await ask(client, await serve(script))) as answer, pytest.raises(UpstreamStall):
-        await answer.pour(taken.extend, lambda: answer.last + 0.5)
+        await answer.pour(taken.extend, lambda: answer.last + 1.0)
     assert taken == b"hello" * 8
 
 
@@ -662,7 +642,7 @@ async def test_what_taking_raises_comes_out_and_closes(client, serve, error, lat
         asyncio.get_running_loop().call_soon(going.set)
         with pytest.raises(type(error), match="mine"):
             await answer.pour(take, soon)
-    await asyncio.wait_for(closed.wait(), GOODBYE / 2)
+    await asyncio.wait_for(closed.wait(), PATIENCE)
     assert taken == [b"a"]
 
 
@@ -742,4 +722,4 @@ async def test_over_tls_leaving_closes_the_connection_at_once(client, serve, tls
     closed = asyncio.Event()
     answer = await ask(client, await serve(opened(CHUNKED + HELLO, closed), ssl=tls))
     answer.close()
-    await asyncio.wait_for(closed.wait(), GOODBYE / 2)
+    await asyncio.wait_for(closed.wait(), PATIENCE)

@@ -22,6 +22,7 @@ from server.upstream.push import ProducerLost, Push
 from server.upstream.pushed_bodies import items_of
 from server.upstream.sse_parser import MAX_EVENT
 from tests.upstream.runs import Tray, request
+from tests.waiting import HANG
 
 NDJSON, SSE, TEXT = "application/x-ndjson", "text/event-stream", "text/plain"
 WORDS = ("a", "é🙂", "\n\nevent: done\ndata: {}", "“")
@@ -33,7 +34,7 @@ DONE = encode(Done("length")) + b"\n"
 class Run:
     """A push session's upstream, running, with a tray as its feed."""
 
-    def __init__(self, stall=5.0, first_token=5.0, grace=5.0):
+    def __init__(self, stall=HANG, first_token=HANG, grace=HANG):
         self.tray = Tray()
         self.push = Push(stall, first_token, grace)
         self.task = asyncio.create_task(self.push(request(), self.tray))
@@ -55,7 +56,7 @@ class Run:
 
     async def end(self):
         """Return the final event; raise what the upstream raises."""
-        return await asyncio.wait_for(self.task, 5)
+        return await asyncio.wait_for(self.task, HANG)
 
 
 @pytest.fixture
@@ -290,7 +291,7 @@ async def test_whoever_breaks_off_and_does_not_come_back_is_lost(run):
     left = asyncio.get_running_loop().time()
     with pytest.raises(ProducerLost):
         await one.end()
-    assert 0.09 < asyncio.get_running_loop().time() - left < 2
+    assert asyncio.get_running_loop().time() - left > 0.09
     with pytest.raises(SessionClosed):
         one.open()
 

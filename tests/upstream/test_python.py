@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 
 import pytest
 
@@ -14,6 +13,7 @@ from server.events import Bytes, Content, Done, ToolCall
 from server.upstream.python import python
 from server.upstream.threads import ROOM
 from tests.upstream.runs import request, run
+from tests.waiting import HANG
 
 
 async def _generator(request):
@@ -93,23 +93,22 @@ async def test_a_long_list_leaves_room_for_others():
 
 
 async def test_a_blocking_iterator_stops_nobody_else():
+    turned = threading.Event()
+
     def slow(request):
         for piece in "ab":
-            time.sleep(0.1)
+            assert turned.wait(HANG)
+            turned.clear()
             yield piece
 
-    ticks = 0
-
-    async def tick():
-        nonlocal ticks
+    async def turn():
         while True:
             await asyncio.sleep(0.005)
-            ticks += 1
+            turned.set()
 
-    ticking = asyncio.create_task(tick())
+    turning = asyncio.create_task(turn())
     assert await run(python(slow)) == [Content("a"), Content("b"), Done()]
-    ticking.cancel()
-    assert ticks > 10
+    turning.cancel()
 
 
 async def _failing(request):
@@ -183,7 +182,7 @@ async def test_a_callback_behind_a_reader_that_left_is_cancelled():
     events = python(endless)(request())
     await anext(events)
     await asyncio.sleep(0)  # now it is as far ahead as it may be
-    await asyncio.wait_for(events.aclose(), 1)
+    await asyncio.wait_for(events.aclose(), HANG)
     assert stopped.is_set()
 
 
@@ -226,12 +225,13 @@ async def test_a_source_that_blocks_holds_nobody(how):
 
     events = python(blocking)(request())
     await anext(events)
-    began = time.monotonic()
-    if how == "cancel":
-        waiting = asyncio.create_task(anext(events))
-        await asyncio.sleep(0)
-        waiting.cancel()
-        await asyncio.wait([waiting])
-    await events.aclose()
-    go_on.set()
-    assert time.monotonic() - began < 1
+    try:
+        async with asyncio.timeout(HANG):
+            if how == "cancel":
+                waiting = asyncio.create_task(anext(events))
+                await asyncio.sleep(0)
+                waiting.cancel()
+                await asyncio.wait([waiting])
+            await events.aclose()
+    finally:
+        go_on.set()
