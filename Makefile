@@ -7,6 +7,7 @@
 #   make figures  what the core promises, measured (ARGS="pause abort" for some)
 #   make chaos  real faults, judged from histories: three seeds, then the mutants (about 17 minutes)
 #   make soak   the same for an hour, on one set of processes   (ARGS="--minutes 600")
+#   make fuzz   an hour of mutated inputs, to every parser and to a server   (ARGS="--minutes 5")
 
 PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 python3.11,\
 	$(shell $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
@@ -27,7 +28,10 @@ chaos: $(VENV)/.test
 soak: $(VENV)/.test
 	$(BIN)/python -m tests.chaos.soak $(ARGS)
 
-.PHONY: run test lint figures bench chaos soak lock locked audit sbom clean
+fuzz: $(VENV)/.fuzz
+	$(BIN)/python -m tests.fuzz $(ARGS)
+
+.PHONY: run test lint figures bench chaos soak fuzz lock locked audit sbom clean
 
 run: $(VENV)/.run
 	@exec $(BIN)/python run.py $(ARGS)
@@ -64,7 +68,7 @@ $(VENV)/.tools: | $(BIN)/python
 	@touch $@
 
 clean:
-	rm -rf bench/.cache bench/peers/*/node_modules $(VENV) build dist *.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache sbom.json
+	rm -rf .fuzz bench/.cache bench/peers/*/node_modules $(VENV) build dist *.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache sbom.json
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -78,3 +82,8 @@ $(VENV)/.run: setup.cfg | $(BIN)/python
 $(VENV)/.test: setup.cfg | $(BIN)/python
 	$(PIP) '.[test]'
 	@touch $@ $(VENV)/.run
+
+# Where it cannot be had, inputs are made by dice.
+$(VENV)/.fuzz: $(VENV)/.test
+	-$(BIN)/python -m pip install --quiet --only-binary :all: 'atheris>=3'
+	@touch $@

@@ -3,7 +3,7 @@
 import gzip
 import logging
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from aiohttp import web
 import server.transport.ai_sdk
 import server.transport.ai_sdk_socket
 import server.transport.conversations
+import server.transport.inspect
 import server.transport.openai
 import server.transport.push
 import server.transport.raw
@@ -28,6 +29,7 @@ from server.session.deployment import deployed
 from server.session.directory import Directory
 from server.session.doorbell import Doorbell
 from server.session.hub import Hub
+from server.session.inspection import Inspection
 from server.session.ledger import Allowed, Ledger
 from server.session.node import Node
 from server.session.pace import Pace
@@ -92,27 +94,36 @@ async def _run_node(app: web.Application, upstreams: Mapping[str, Source]) -> As
     hot, calls = deployment.carrier(Pace), deployment.carrier()
     store = Store(calls, load(all(f.flags for f in facts)), codec(settings.log_keys))
     name = secrets.token_hex(6)
-    rung: list[Hub] = []
-    doorbell = Doorbell(deployment, lambda channel: rung[0].rung(channel))
+    heard: list[Callable[[str], None]] = []
+    doorbell = Doorbell(deployment, partial(_ring, heard))
     directory = Directory(calls)
     hub = Hub(store, directory, calls, doorbell, name, settings.lease)
-    rung.append(hub)
+    heard.append(hub.rung)
     secret = settings.secret.encode() if settings.secret else await directory.secret()
     clients, ledger = Clients(settings), Ledger(calls, rules(settings).allowed)
     models = clients.models(upstreams)
     node = Node(name, models, store, directory, hub, hot, rules(settings), secret, ledger)
     heart = Heart(settings.heartbeat)
-    app[CONTEXT] = Context(node, heart, settings.redis_grace, settings.max_frame, settings.max_commands)
+    inspection = Inspection(name, node.roll, node.levels, calls, store.codec, doorbell)
+    heard.append(inspection.rung)
+    bounds = settings.redis_grace, settings.max_frame, settings.max_commands
+    app[CONTEXT] = Context(node, heart, *bounds, inspection)
     access = app[ACCESS] = Access(app[AUTH], ledger, secret, app[ADDRESSES], app[PAGES], settings)
     yield
     await access.aclose()
     await heart.aclose()
+    await inspection.aclose()
     await node.aclose()
     await clients.aclose()
     await doorbell.aclose()
     await hot.aclose()
     await calls.aclose()
     await deployment.aclose()
+
+
+def _ring(heard: Iterable[Callable[[str], None]], channel: str) -> None:
+    for hear in heard:
+        hear(channel)
 
 
 async def _drain(app: web.Application) -> None:
@@ -146,7 +157,8 @@ def _pages() -> dict[str, tuple[bytes, bytes, str]]:
     bodies = {f.relative_to(folder).as_posix(): (f.read_bytes(), _TYPES[f.suffix]) for f in files}
     bodies["openapi.json"] = (orjson.dumps(document()), "application/json")
     pages = {name: (body, gzip.compress(body), kind) for name, (body, kind) in bodies.items()}
-    return {("" if name == "index.html" else name): page for name, page in pages.items()}
+    names = {"index.html": "", "inspect.html": "inspect"}
+    return {names.get(name, name): page for name, page in pages.items()}
 
 
 async def _page(body: bytes, packed: bytes, content_type: str, request: web.Request) -> web.Response:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from server.counts import Levels
+    from server.session.node import Node
 
 VERSION = "0.1.0"
 COMMANDS = ("serve", "check-config")
@@ -40,6 +41,7 @@ TOOLS = {
 BACKLOG = 1024  # connections waiting to be accepted, when all clients of a lost node come at once
 HANGUP = (signal.SIGHUP,) if sys.platform != "win32" else ()
 GC_YOUNG = 20_000  # objects; nearly all of ours go by reference count
+FAREWELL = 0.5  # seconds in which busy connections are closed behind their answers
 LEFTOVER = 5.0  # seconds for requests that are still there after every stream was told to end
 _CARE: dict[str, Any] = {"handler_cancellation": True, "access_log": None, "shutdown_timeout": LEFTOVER}
 
@@ -166,13 +168,25 @@ async def _node(settings: Settings, announce: Callable[[int], None], shared: boo
         gc.set_threshold(GC_YOUNG, 10, 10)
         await stop.wait()
         if relieved.is_set() and shared:
-            await site.stop()  # a successor is there for who asks from now on
+            await _make_way(app[CONTEXT].node, runner, site)
         # Before the port is closed: who asks meanwhile is answered, and told to go elsewhere.
         await app[CONTEXT].node.drain(settings.drain)
     finally:
         await _clean_up(runner, settings.drain + 2 * LEFTOVER)
         await watched.aclose()
     return 0
+
+
+async def _make_way(node: "Node", runner: "web.AppRunner", site: "web.TCPSite") -> None:
+    """Leave who asks from now on to a successor, also those whose connection was kept open.
+
+    Who uses one is still answered, and finds it closed then; one that nobody uses is closed after that.
+    """
+    await site.stop()
+    node.leaving = True
+    await asyncio.sleep(FAREWELL)
+    assert runner.server is not None
+    runner.server.pre_shutdown()
 
 
 def _set(events: Iterable[asyncio.Event]) -> None:

@@ -8,13 +8,22 @@ client reads.
 import re
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, Self
 
 import msgspec
+import orjson
+from msgspec import Meta
 
 from server.errors import BadCursor, UpstreamFailed
 
 _CURSOR = re.compile(r"(0|[1-9][0-9]{0,15})-(0|[1-9][0-9]{0,15})", re.ASCII)
+_ROOM = 100
+"""Levels of JSON that a format may put around what it tells."""
+
+LONGEST = 315_360_000.0
+"""Seconds, ten years: who is to wait longer may as well wait so long."""
+Place = Annotated[int, Meta(ge=-(1 << 31), lt=1 << 31)]
+Wait = Annotated[float, Meta(ge=0, le=LONGEST)]
 
 
 class AbortReason(StrEnum):
@@ -45,7 +54,7 @@ class Reasoning(_Event, frozen=True, tag="reasoning"):
 class ToolCall(_Event, frozen=True, tag="tool_call"):
     """A delta of the tool call at `index`, in OpenAI's order: id and name come with the first."""
 
-    index: int
+    index: Place
     id: str | None = None
     name: str | None = None
     arguments: str | None = None
@@ -59,10 +68,14 @@ class Bytes(_Event, frozen=True, tag="bytes"):
 
 
 class Done(_Event, frozen=True, tag="done"):
-    """The upstream ended, and said so."""
+    """The upstream ended, and said so; `usage` has to be `tellable`."""
 
     finish_reason: str = msgspec.field(default="stop")
     usage: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.usage is not None and not tellable(self.usage):
+            raise ValueError("a usage that cannot be told")
 
 
 class Aborted(_Event, frozen=True, tag="aborted"):
@@ -78,7 +91,7 @@ class Error(_Event, frozen=True, tag="error"):
     message: str
     retryable: bool
     status: int | None = None
-    retry_after: float | None = None
+    retry_after: Wait | None = None
 
     @classmethod
     def of(cls, error: UpstreamFailed) -> Self:
@@ -93,6 +106,17 @@ TEXT = (Content, Reasoning)
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+
+
+def tellable(value: Any) -> bool:
+    """Say whether every format can write JSON that was read: not too deep, no number too large."""
+    for _ in range(_ROOM):
+        value = [value]
+    try:
+        orjson.dumps(value)
+    except TypeError:
+        return False
+    return True
 
 
 def encode(event: Event) -> bytes:

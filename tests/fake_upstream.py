@@ -2,8 +2,9 @@
 
 A request's `script` picks how the stream goes wrong (`SCRIPTS`); `tokens`, `rate` (a second, 0: at
 once), `seed`, `head_after` and `first_after` (seconds), `split` (bytes a write), `newline` and `bom`
-shape it; with `stamp`, a token is the moment it was sent. `GET /stats` tells what became of each
-stream: tokens sent, whether the peer closed it, and when (monotonic seconds, epoch milliseconds).
+shape it; with `stamp`, a token is the moment it was sent. A stream that runs `until` something is whole
+as soon as that was told by `POST /over/<something>`. `GET /stats` tells what became of each stream:
+tokens sent, whether the peer closed it, and when (monotonic seconds, epoch milliseconds).
 """
 
 import argparse
@@ -110,10 +111,12 @@ def _said(body: dict[str, Any], seed: str) -> int:
     return place
 
 
-async def _events(body: dict[str, Any], record: dict[str, Any]) -> AsyncGenerator[bytes, None]:
+async def _events(
+    body: dict[str, Any], record: dict[str, Any], over: list[str]
+) -> AsyncGenerator[bytes, None]:
     """Yield the stream's events, each when it is due."""
     count, rate = int(body.get("tokens", 20)), float(body.get("rate", 0))
-    begin = _said(body, record["seed"])
+    begin = record["sent"] = _said(body, record["seed"])
     await asyncio.sleep(float(body.get("first_after", 0)))
     loop = asyncio.get_running_loop()
     start = loop.time()
@@ -121,6 +124,8 @@ async def _events(body: dict[str, Any], record: dict[str, Any]) -> AsyncGenerato
     for place in range(begin, count):
         if rate and (wait := start + (place - begin) / rate - loop.time()) > 0:
             await asyncio.sleep(wait)
+        if body.get("until") in over:
+            break
         text = f"@{time.monotonic_ns()}@" if body.get("stamp") else token(record["seed"], place)
         yield _chunk({"content": text})
         record["sent"] = place + 1
@@ -138,7 +143,7 @@ async def _stream(request: web.Request, body: dict[str, Any]) -> web.StreamRespo
     stats["open"][seed] = record
     try:
         await response.prepare(request)
-        async with aclosing(_events(body, record)) as events:
+        async with aclosing(_events(body, record, stats["over"])) as events:
             async for event in events:
                 if event == b"reset":
                     _transport(request).abort()
@@ -233,13 +238,19 @@ async def _stats(request: web.Request) -> web.Response:
     return web.json_response({**stats, "open": list(stats["open"].values())})
 
 
+async def _over(request: web.Request) -> web.Response:
+    request.app[_STATS]["over"].append(request.match_info["name"])
+    return web.Response()
+
+
 def fake_app() -> web.Application:
     """Return the application; its base URL is `/v1`."""
     app = web.Application()
-    app[_STATS] = {"requests": 0, "bodies": [], "open": {}, "closed": [], "tries": {}}
+    app[_STATS] = {"requests": 0, "bodies": [], "open": {}, "closed": [], "tries": {}, "over": []}
     app.router.add_post("/v1/chat/completions", _complete)
     app.router.add_get("/v1/models", _models)
     app.router.add_get("/stats", _stats)
+    app.router.add_post("/over/{name}", _over)
     return app
 
 

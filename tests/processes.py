@@ -9,6 +9,9 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
+
+import psutil
 
 from server.events import Content
 from server.upstream import Request
@@ -37,6 +40,16 @@ def free_port() -> int:
             return port
 
 
+def memory(pid: int) -> int:
+    """Return the bytes that a process holds."""
+    return psutil.Process(pid).memory_info().rss
+
+
+def descriptors(pid: int) -> int:
+    """Return how many files a process has open."""
+    return psutil.Process(pid).num_fds()
+
+
 class Process(Server):
     """A node that `run.py` serves."""
 
@@ -52,15 +65,21 @@ class Process(Server):
         return await self.process.wait()
 
 
-async def serve(redis_url: str, *, program: Sequence[str] = ("run.py",), **flags: object) -> Process:
-    """Start a node on a free port and return it once it serves; `program` is what Python runs."""
+async def serve(
+    redis_url: str,
+    *,
+    program: Sequence[str] = ("run.py",),
+    errors: IO[bytes] | None = None,
+    **flags: object,
+) -> Process:
+    """Start a node on a free port and return it once it serves; `errors` takes its log."""
     options = [
         f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}")
         for name, value in flags.items()
     ]
     process = await asyncio.create_subprocess_exec(
         sys.executable, *program, "--port=0", f"--redis={redis_url}", *options,
-        cwd=ROOT, stdout=asyncio.subprocess.PIPE,
+        cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=errors,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )  # fmt: skip
     assert process.stdout is not None

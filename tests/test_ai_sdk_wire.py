@@ -57,6 +57,7 @@ def tool(kind, id, name="search", **more):
     return {"type": f"tool-input-{kind}", **names, **more}
 
 
+DEEP = "[" * 300 + "]" * 300
 TABLE = {
     "text": (
         [Content("Hel"), Content("lo"), Done()],
@@ -102,6 +103,14 @@ TABLE = {
             tool("start", "c1"), tool("delta", "c1", inputTextDelta="{}"),
             tool("start", "c2"), tool("delta", "c2", inputTextDelta="{}"),
             tool("available", "c1", input={}), tool("available", "c2", input={}), *DONE,
+        ],
+    ),
+    "a tool call whose input is nested too deeply": (
+        [ToolCall(0, "c", "search", DEEP), Done()],
+        [
+            tool("start", "c"), tool("delta", "c", inputTextDelta=DEEP),
+            tool("error", "c", input=DEEP, errorText="The model's input for this tool is not JSON."),
+            *DONE,
         ],
     ),
     "a tool call whose input is not JSON, and that has no id": (

@@ -1,5 +1,6 @@
 """Events, cursors and merging: tables and properties."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,6 +44,29 @@ EVENTS = {
 def test_an_event_is_one_line_of_json_and_reads_back(line):
     assert encode(EVENTS[line]) == line
     assert decode(line) == EVENTS[line]
+
+
+DEEP = "[" * 300 + "]" * 300
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"type":"done","usage":{"a":18446744073709551616}}',
+        f'{{"type":"done","usage":{{"a":{DEEP}}}}}',
+        '{"type":"tool_call","index":2147483648}',
+        '{"type":"error","code":"x","message":"","retryable":true,"retry_after":1e307}',
+        '{"type":"error","code":"x","message":"","retryable":true,"retry_after":-1}',
+    ],
+)
+def test_what_not_every_format_can_tell_is_no_event(line):
+    with pytest.raises(msgspec.ValidationError):
+        decode(line.encode())
+
+
+def test_a_usage_has_to_be_one_that_can_be_told():
+    with pytest.raises(ValueError, match="cannot be told"):
+        Done(usage={"a": 1 << 64})
 
 
 @given(st.text(st.characters(exclude_categories=("Cs",))))

@@ -287,6 +287,7 @@ async def test_a_draining_node_still_answers_and_sends_everyone_elsewhere(make_p
             assert response.status == 200
         async with http.post(node.url("/v1/sessions"), json={"prompt": "x"}) as response:
             assert (response.status, response.headers["Retry-After"]) == (503, "1")
+            assert response.headers["Connection"] == "close"
         async with http.get(node.url(f"/v1/sessions/{sid}/events")) as response:
             assert (response.status, (await response.text())[:6]) == (200, "retry:")
     await here

@@ -154,6 +154,17 @@ async def test_an_answer_begins_anew_with_a_visible_reset(make_process, http):
         assert len(epochs(watch.events)) == 1
 
 
+async def test_a_node_is_not_the_heir_of_what_it_runs(make_process, http, redis_server):
+    node = await make_process(lease=30)
+    sid = await start(http, node, model="whole", prompt="k", rate=100, tokens=200)
+    with redis_server.client() as redis:  # as if it had been too busy to renew
+        redis.hset(f"tw:{{{sid}}}:m", "lease", 1)
+        redis.zadd("tw:live", {sid: 1})
+    events = await collect(clients.sse(http, node, sid))
+    assert text_of(events) == await demo_text("k", 200)
+    assert len(epochs(events)) == 1
+
+
 async def test_an_heir_has_an_heir_but_not_for_ever(make_process, http):
     node = await make_process()
     sid = await start(http, node, model="whole", prompt="k", rate=50, tokens=5000)
@@ -170,6 +181,38 @@ async def test_an_heir_has_an_heir_but_not_for_ever(make_process, http):
     assert len(epochs(events)) == HEIRS + 2
     assert seqs(events) == list(range(1, len(events) + 1))
     assert text_of(events) == (await demo_text("k", 5000))[: len(text_of(events))]
+
+
+async def test_a_node_that_ends_hands_its_answers_over_and_that_is_no_death(make_process, http, upstream):
+    node, events = await make_process(), []
+    body = {"model": "served", "prompt": "k", "rate": 100, "tokens": 90_000, "seed": "h", "until": "h"}
+    sid = await start(http, node, **body)
+    for turn in range(1, HEIRS + 2):
+        while len(epochs(events)) < turn:
+            events += await collect(clients.sse(http, node, sid, events[-1]["id"] if events else None), 5)
+        successor = await make_process()
+        node.signal(signal.SIGTERM)
+        assert await asyncio.wait_for(node.process.wait(), 10) == 0
+        node = successor
+    await http.post(f"{upstream}/over/h")
+    events += await asyncio.wait_for(collect(clients.sse(http, node, sid, events[-1]["id"])), 10)
+    assert events[-1]["type"] == "done"
+    assert seqs(events) == list(range(1, len(events) + 1))
+    assert text_of(events) == expected_text("h", len(events) - 1)
+
+
+async def test_a_session_that_ends_with_its_connection_is_told_its_end_on_it(make_process, http):
+    node, other = await make_process(), await make_process()
+    url = node.url("/v1/chat/completions")
+    body = {"model": "whole", "messages": [{"role": "user", "content": "k"}], "stream": True, "rate": 50}
+    async with http.post(url, json=body | {"tokens": 5000}) as response:
+        await response.content.readuntil(b"\n\n")
+        node.signal(signal.SIGTERM)
+        assert b"The server was shut down" in await response.read()
+        sid = response.headers["X-Session-Id"]
+    assert await asyncio.wait_for(node.process.wait(), 10) == 0
+    async with http.get(other.url(f"/v1/sessions/{sid}")) as response:
+        assert (await response.json())["status"] == "aborted"
 
 
 async def test_a_pause_and_an_abort_reach_an_heir(make_process, http):

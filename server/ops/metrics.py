@@ -4,7 +4,6 @@ No label ever holds an id, a key or anything that a client made up.
 """
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from itertools import accumulate
@@ -23,8 +22,6 @@ from prometheus_client.registry import Collector
 from server.counts import COUNTS, Counts, Histogram, Levels
 
 PREFIX = "tokenwire_"
-FEEL = 0.1
-"""Seconds between looks whether the event loop is late."""
 AGAIN = 0.5
 """Seconds until a port that a leaving worker still holds is asked for again."""
 
@@ -138,7 +135,7 @@ async def served(
     """
     runner = web.AppRunner(application(look, version), access_log=None)
     await runner.setup()
-    tasks = [asyncio.create_task(_feel(COUNTS.lag))]
+    tasks = []
     try:
         if patient:
             tasks.append(asyncio.create_task(_listen_at_last(runner, host, port)))
@@ -157,10 +154,3 @@ async def _listen_at_last(runner: web.AppRunner, host: str, port: int) -> None:
         with suppress(OSError):
             return await web.TCPSite(runner, host, port).start()
         await asyncio.sleep(AGAIN)
-
-
-async def _feel(lag: Histogram) -> None:
-    while True:
-        due = time.monotonic() + FEEL
-        await asyncio.sleep(FEEL)
-        lag.add(max(0.0, time.monotonic() - due))

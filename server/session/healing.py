@@ -29,6 +29,7 @@ class Over(StrEnum):
 
     WRITTEN = "written"
     CLOSED = "closed"
+    HANDED = "handed"
     FENCED = "fenced"
     DELETED = "deleted"
     LOST = "lost"

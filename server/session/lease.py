@@ -43,9 +43,14 @@ class Lease:
         self.until_ms = epoch + int(self.seconds * 1000)
 
     @property
+    def left(self) -> float:
+        """The seconds that are left of it, by a clock that also counts the machine's sleep."""
+        return self._until - boottime()
+
+    @property
     def running(self) -> bool:
-        """Whether it runs by a clock that also counts the machine's sleep."""
-        return boottime() < self._until
+        """Whether it still runs."""
+        return self.left > 0
 
     async def renew(self) -> Renewal:
         """Renew, and return what Redis holds; raise `StoreUnavailable`."""

@@ -21,6 +21,7 @@ from server.session.intake import Intake
 from server.session.jobs import Carrier
 from server.session.ledger import Ledger
 from server.session.producers import Producers, Rules
+from server.session.roll import Roll
 from server.session.rows import Rows
 from server.session.seat import Seat
 from server.session.state import Action, Options, Spec
@@ -38,7 +39,8 @@ class Node:
     """One server process's sessions. `models` says who serves what.
 
     Every call is on behalf of `server.callers.CALLER`, and checked for what that may do.
-    Each connection that delivers puts a call into `leavers` that tells its client to go elsewhere.
+    Each connection that delivers puts a call into `leavers` that tells its client to go elsewhere. While
+    `leaving`, no connection is kept open behind an answer; while `draining`, nothing new begins.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Node:
         self.name = name
         self.models = models
         self.draining = False
+        self.leaving = False
         self.leavers: set[Callable[[], None]] = set()
         self._secret = secret
         self._store = store
@@ -68,6 +71,7 @@ class Node:
         self._conversations = Conversations(Rows(store.runner), store, self._steering, self._tasks)
         self._producers = Producers(name, store, hub, hot, rules, self._tasks, self._steering.orphaned)
         self._steering.producers = self._producers
+        self.roll = Roll(hub, self._producers)
         self._intake = Intake(store, hub, self._producers)
         heirs = Heirs(name, models, store, self._producers, rules.lease)
         hub.succeed = heirs.succeed
@@ -225,7 +229,7 @@ class Node:
         """
         if self.draining:
             return
-        self.draining = True
+        self.draining = self.leaving = True
         loop, spread = asyncio.get_running_loop(), min(SPREAD, seconds / 4)
         for leave in list(self.leavers):
             loop.call_later(random.uniform(0.0, spread), leave)

@@ -17,7 +17,7 @@ from server.session.state import Report, Spec, status_of
 from server.session.tail import Tail
 from server.traces import trace
 from server.trail import span
-from server.upstream import Request, Upstream
+from server.upstream import Request, Takeover, Upstream
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,8 @@ class _OverLimit(Exception):
 class Producer:
     """The task behind a running session. `closed` resolves with the report once the upstream is closed.
 
-    `orphaned` is called when nobody has watched for the session's `orphan_ttl`.
+    `orphaned` is called when nobody has watched for the session's `orphan_ttl`. `held` is the bytes that
+    came since the gate was shut.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Producer:
         self._started = loop.time()
         self._first: float | None = None
         self._reading: asyncio.Task[FinalEvent] | None = None
-        self._held = 0
+        self.held = 0
         self._tokens, self._bytes = len(tail.log.lines), sum(map(len, tail.log.lines))
         self._alone_since: float | None = None
         tail.turned = appender.moved.set
@@ -86,6 +87,9 @@ class Producer:
             await self._close()
             why = await self.appender.over
             self.appender.lease.size = self._bytes
+            if why is Over.HANDED:
+                await self.appender.lease.release()
+                return
             self._count()
             self.appender.lease.report = msgspec.json.encode(self.closed.result())
             await self.appender.renew()
@@ -134,6 +138,20 @@ class Producer:
         if self._reading is not None and not self._reading.done():
             self._reading.cancel(reason)
 
+    def leave(self) -> None:
+        """Give the session up, since this node ends: to an heir, if its model and its client can go on.
+
+        A session that ends with its connection (`orphan_ttl` of 0) is told its end on it.
+        """
+        if self._reading is None or self._reading.done():
+            return  # its last word is on its way
+        if self._spec.takeover is Takeover.ERROR or self._spec.orphan_ttl == 0:
+            self.stop(AbortReason.SHUTDOWN)
+            return
+        self.appender.end(Over.HANDED)
+        for viewer in list(self.tail.viewers):
+            viewer.move()
+
     async def _read(self, upstream: Upstream, request: Request) -> FinalEvent:
         with span("generation", session=self.tail.sid, model=self._spec.model) as told:
             final = await self._end(upstream, request)
@@ -169,13 +187,13 @@ class Producer:
         self._bytes += len(line)
         if self._tokens > self._bounds.tokens or self._bytes > self._bounds.bytes:
             raise _OverLimit()
-        self._held = self._held + len(line) if self.tail.gate is not None else 0
+        self.held = self.held + len(line) if self.tail.gate is not None else 0
         self.appender.add(line)
 
     @property
     def full(self) -> bool:
         """Whether a pause holds as much as it may, or Redis is too far behind."""
-        paused = self.tail.gate is not None and self._held >= self._spec.hold_limit
+        paused = self.tail.gate is not None and self.held >= self._spec.hold_limit
         return paused or self.appender.backlog > self._bounds.backlog
 
     async def room(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from server.callers import CALLER
 from server.counts import COUNTS, Levels
-from server.events import AbortReason, Cursor
+from server.events import Cursor
 from server.session.answers import Flag
 from server.session.appender import Appender
 from server.session.follower import Follower
@@ -97,6 +97,7 @@ class Producers:
         self._orphaned = orphaned
         self._running: dict[str, Producer] = {}
         self._beats: deque[tuple[float, Producer]] = deque()
+        self._draining = False
         hot.reconnected = self._look_again
         tasks.spawn(self._beat())
 
@@ -139,6 +140,9 @@ class Producers:
         self, who: Identity, upstream: Upstream, request: Request, behind: Cursor | None, *, heirs: int
     ) -> tuple[Flag, int]:
         """Take over a session whose producer is gone, as `Store.inherit` does; if OK, it runs here."""
+        mine = self._running.get(who.sid)
+        if self._draining or (mine and not mine.appender.over.done()):
+            return Flag.HELD, 0  # for a node that stays; or this one was late to renew, and will
         flag, epoch = await self._store.inherit(who, self._rules.lease, behind, heirs)
         if flag is Flag.OK and (follower := await self._hub.inherited(who.sid, epoch)):
             producer = self._made(who, follower, heir=True)
@@ -161,12 +165,16 @@ class Producers:
         try:
             await producer.run(self._rules.linger)
         finally:
-            del self._running[sid]
-            follower.heal = follower.learned = None
-            self._hub.follow(sid)
-            if appender.over.done() and appender.over.result() in (Over.FENCED, Over.LOST):
-                log.warning("session %s is not ours any more: %s", sid, appender.over.result())
-                follower.reload()
+            if self._running.get(sid) is producer:  # else its heir is on this very node
+                self._left(sid, appender, follower)
+
+    def _left(self, sid: str, appender: Appender, follower: Follower) -> None:
+        del self._running[sid]
+        follower.heal = follower.learned = None
+        self._hub.follow(sid)
+        if appender.over.done() and appender.over.result() in (Over.FENCED, Over.LOST):
+            log.warning("session %s is not ours any more: %s", sid, appender.over.result())
+            follower.reload()
 
     async def _beat(self) -> None:
         """Renew each lease every third of it: each at its own time, since all at once would be felt."""
@@ -186,13 +194,14 @@ class Producers:
             producer.appender.check()
 
     async def drain(self, seconds: float) -> None:
-        """Let what runs end; after `seconds`, end it."""
+        """Let what runs end; after `seconds`, end it or hand it over. Nothing is inherited any more."""
+        self._draining = True
         running = [p.closed for p in self._running.values() if not p.closed.done()]
         if running:
             _, late = await asyncio.wait(running, timeout=seconds)
             for producer in self._running.values():
                 if producer.closed in late:
-                    producer.stop(AbortReason.SHUTDOWN)
+                    producer.leave()
             await asyncio.wait(running, timeout=LAST_WORD)
         written = [p.appender.over for p in self._running.values()]
         if written:

@@ -81,10 +81,13 @@ class Store:
     async def renew(
         self, who: Identity, lease: float, now_ms: int, report: bytes = b"", size: int = 0
     ) -> Renewal:
-        """Renew (or, with no lease, release) what `who` owns; with a `report` it runs no more."""
+        """Renew (or, with no lease, release) what `who` owns; with a `report` it runs no more.
+
+        Released without one, it is listed as lapsed: whoever sweeps next may go on with it.
+        """
         sid, spec, until = who.sid, who.spec, now_ms + _ms(lease)
         arguments = (who.owner, _ms(lease), _ms(spec.ttl), report)
-        index = directory.live(sid, until) if lease else directory.ended(sid)
+        index = directory.live(sid, until) if lease or not report else directory.ended(sid)
         counts = ledger.renewed(sid, spec, until if lease and not report else 0, size)
         name = spec.conversation and rows.scoped(spec.principal, spec.conversation)
         row = rows.kept(name, sid, spec.created)

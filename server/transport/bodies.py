@@ -15,7 +15,7 @@ import orjson
 from aiohttp import web
 
 from server.errors import BadCursor, BadJson, InvalidRequest, NotFound, TooLarge
-from server.events import Cursor
+from server.events import Cursor, tellable
 from server.session.state import Options
 from server.trail import SESSION
 from server.upstream import Head, Request
@@ -24,8 +24,6 @@ _SID = re.compile(r"[A-Za-z0-9_-]{22,64}", re.ASCII)
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 BODY_TIMEOUT = 30.0
 PUSH = "push"
-_ROOM = 32
-"""Levels of nesting that a body leaves for what its parts are written into."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,20 +105,21 @@ async def json_body(request: web.Request) -> dict[str, Any]:
         raise TooLarge() from None
     except TimeoutError:
         raise InvalidRequest("The body came too slowly.") from None
+    except web.RequestPayloadError:
+        raise InvalidRequest("The body is not what its headers say.") from None
     return json_object(raw)
 
 
 def json_object(raw: bytes | str) -> dict[str, Any]:
     """Read one JSON object; raise `BadJson`, also for what is nested too deeply to be written again."""
     try:
-        held = body = orjson.loads(raw)
-        for _ in range(_ROOM):
-            held = [held]
-        orjson.dumps(held)
-    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError:
         raise BadJson() from None
     if not isinstance(body, dict):
         raise BadJson()
+    if not tellable(body):
+        raise BadJson("Expected one JSON object, and one that is not nested so deeply.")
     return body
 
 

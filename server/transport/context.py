@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from server.session.inspection import Inspection
 from server.session.node import Node
 from server.transport.heart import Heart
 
@@ -17,6 +18,7 @@ class Context:
     grace: float
     max_frame: int
     max_commands: int
+    inspection: Inspection
 
 
 CONTEXT = web.AppKey("context", Context)

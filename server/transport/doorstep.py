@@ -45,6 +45,8 @@ class _Connection(RequestHandler):
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
         error = kw.get("exc_info")
+        if isinstance(error, web.RequestPayloadError):
+            return  # what is left of a body that is none
         log.error("%s: %s", args[0], trace(error) if isinstance(error, BaseException) else "")
 
 

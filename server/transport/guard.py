@@ -21,6 +21,7 @@ from server.errors import (
 from server.traces import trace
 from server.transport import sse
 from server.transport.api import answer
+from server.transport.context import CONTEXT
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,18 @@ _HTTP: dict[type[web.HTTPException], type[TokenwireError]] = {
 
 @web.middleware
 async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer every error in the protocol's form; nobody is ever shown a stack."""
+    """Answer every error in the protocol's form; nobody is ever shown a stack.
+
+    A node that leaves keeps no connection open behind an answer: who asks again has to find another one,
+    or, behind the same port, its successor.
+    """
+    response = await _answered(request, handler)
+    if request.app[CONTEXT].node.leaving:
+        response.force_close()
+    return response
+
+
+async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except TokenwireError as error:

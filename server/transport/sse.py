@@ -122,7 +122,8 @@ async def _finish(
 def for_event_source(request: web.Request) -> bool:
     """Say whether an EventSource may have sent this, which any status but 200 would end for good."""
     path = request.path
-    streams = path.endswith("/v1/stream") or ("/v1/" in path and path.endswith("/events"))
+    whole = path.endswith(("/v1/stream", "/v1/inspect"))
+    streams = whole or ("/v1/" in path and path.endswith("/events"))
     if request.method != "GET" or not streams or "format" in request.query:
         return False
     return request.query.get("stream", "sse") == "sse" and form_of(request) in (None, SSE)

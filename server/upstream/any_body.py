@@ -1,8 +1,8 @@
 """A streaming body of any kind to events, cut anywhere (pure)."""
 
 import codecs
+import re
 from collections.abc import Callable, Iterable, Iterator
-from email.message import Message
 
 from server.errors import UpstreamFailed, UpstreamInvalid, UpstreamTruncated
 from server.events import Bytes, Content, Done, Event, FinalEvent
@@ -12,6 +12,10 @@ from server.upstream.sse_parser import MAX_EVENT, SSEParser
 
 LINES = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
 Push = Callable[[Event], None]
+
+_CHARSET = re.compile(r""";\s*charset\s*=\s*["']?([\w.:+-]{1,40})""", re.ASCII | re.IGNORECASE)
+_PYTHONS = {"idna", "punycode", "raw-unicode-escape", "unicode-escape"}
+"""Codecs that are no charsets, and no streams either."""
 
 
 class LineParser:
@@ -178,10 +182,9 @@ class TextDecoder:
     """Text of a charset in progress; raises `UpstreamInvalid` for what is not of it."""
 
     def __init__(self, charset: str) -> None:
-        try:
-            self._decoder = codecs.getincrementaldecoder(charset)()
-        except LookupError:
-            raise UpstreamInvalid("The upstream's text is in an unknown encoding.") from None
+        if not _is_charset(charset):
+            raise UpstreamInvalid("The upstream's text is in an unknown encoding.")
+        self._decoder = codecs.getincrementaldecoder(charset)()
 
     def decode(self, piece: bytes, final: bool = False) -> str:
         """Return the characters that a piece completes."""
@@ -192,10 +195,18 @@ class TextDecoder:
 
 
 def kind_of(content_type: str) -> tuple[str, str]:
-    """Return a content type's media type and charset (UTF-8 if it names none)."""
-    header = Message()
-    header["Content-Type"] = content_type
-    return header.get_content_type(), header.get_content_charset("utf-8")
+    """Return a content type's media type (text, if it is none) and charset (UTF-8 if it names none)."""
+    kind, charset = content_type.partition(";")[0].strip().lower(), _CHARSET.search(content_type)
+    return kind if kind.count("/") == 1 else "text/plain", charset[1].lower() if charset else "utf-8"
+
+
+def _is_charset(name: str) -> bool:
+    """Say whether it is of texts: to Python, zlib is an encoding, too."""
+    try:
+        "".encode(name)
+    except (LookupError, UnicodeError):
+        return False
+    return codecs.lookup(name).name not in _PYTHONS
 
 
 def reader_of(content_type: str, push: Push, whole: bool) -> Reader:

@@ -16,7 +16,7 @@ from server.errors import (
     UpstreamRejected,
     UpstreamTruncated,
 )
-from server.events import Content, Done, Event, Reasoning, ToolCall
+from server.events import Content, Done, Event, Place, Reasoning, ToolCall, tellable
 from server.upstream.sse_parser import SSEParser
 
 
@@ -26,7 +26,7 @@ class _Function(msgspec.Struct):
 
 
 class _ToolCall(msgspec.Struct):
-    index: int | None = None
+    index: Place | None = None
     id: str | None = None
     function: _Function | None = None
 
@@ -123,7 +123,7 @@ class ChunkReader:
     def _take(self, chunk: _Chunk) -> None:
         # Usage comes in a chunk of its own, after the one that names the finish_reason.
         if chunk.usage is not None:
-            self._usage = chunk.usage
+            self._usage = _told(chunk.usage)
         for choice in chunk.choices or ():
             if choice.index != 0:  # one answer was asked for
                 continue
@@ -143,13 +143,17 @@ def whole_answer(body: bytes) -> tuple[list[Event], Done]:
     if not chunk.choices or chunk.choices[0].message is None:
         raise UpstreamInvalid("The model server sent no answer.")
     choice = chunk.choices[0]
-    return _events(choice.message), Done(choice.finish_reason or "stop", chunk.usage)
+    return _events(choice.message), Done(choice.finish_reason or "stop", _told(chunk.usage))
+
+
+def _told(usage: dict[str, Any] | None) -> dict[str, Any] | None:
+    return usage if tellable(usage) else None
 
 
 def _parsed(data: bytes, failed: bool = False) -> _Chunk:
     try:
         chunk = _decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         chunk = None
     if chunk is None:
         # Outside of the handler: the decoder's error may quote the body.

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from server.errors import UpstreamFailed, UpstreamRateLimited, UpstreamRejected
+from server.events import LONGEST
 
 _OVERLOAD = frozenset({429, 503, 529})
 
@@ -25,10 +26,11 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     """Return the seconds to wait: `Retry-After-Ms`, or `Retry-After` in seconds or as a date."""
     milliseconds = _number(headers.get("Retry-After-Ms", ""))
     if milliseconds is not None:
-        return milliseconds / 1000
+        return min(milliseconds / 1000, LONGEST)
     text = headers.get("Retry-After", "")
     seconds = _number(text)
-    return _until(text) if seconds is None else seconds
+    seconds = _until(text) if seconds is None else seconds
+    return None if seconds is None else min(seconds, LONGEST)
 
 
 def _number(text: str) -> float | None:
@@ -42,7 +44,7 @@ def _number(text: str) -> float | None:
 def _until(date: str) -> float | None:
     try:
         moment = parsedate_to_datetime(date)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if moment.tzinfo is None:  # "-0000", which is UTC, too
         moment = moment.replace(tzinfo=UTC)

@@ -68,6 +68,9 @@ _REASONS = {
     "tool_use": "tool_calls",
     "refusal": "content_filter",
 }
+_MANY = 1 << 53
+"""Tokens that no answer has, and the first number that not every reader of JSON can tell."""
+
 _FAILURES: dict[str, type[UpstreamFailed]] = {
     **dict.fromkeys(("rate_limit_error", "overloaded_error"), UpstreamRateLimited),
     **dict.fromkeys(
@@ -116,7 +119,7 @@ class MessageStream:
         """Push the events of an answer that was not streamed; raise as `feed` does."""
         try:
             message = _decode_message(body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             message = None
         if message is None or message.content is None:
             _parsed(body)  # which may be an error
@@ -183,7 +186,7 @@ class MessageStream:
 def _parsed(data: bytes) -> _Item:
     try:
         item = _decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         item = None
     if item is None:
         # Outside of the handler: the decoder's error may quote the body.
@@ -195,7 +198,8 @@ def _parsed(data: bytes) -> _Item:
 
 
 def _counts(usage: dict[str, Any] | None) -> dict[str, Any]:
-    return {name: count for name, count in (usage or {}).items() if isinstance(count, int)}
+    counts = (usage or {}).items()
+    return {name: count for name, count in counts if isinstance(count, int) and 0 <= count < _MANY}
 
 
 def usage_of(counts: dict[str, Any]) -> dict[str, Any] | None:

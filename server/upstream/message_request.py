@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from server.errors import UpstreamRejected
+from server.events import tellable
 from server.upstream import Request
 
 MAX_TOKENS = 4096
@@ -84,7 +85,11 @@ def _content(message: Json) -> Any:
         content = [_part(part) for part in content]
     if not calls:
         return "" if content is None else content
-    text = [{"type": "text", "text": content}] if isinstance(content, str) and content else content or []
+    if not isinstance(calls, list):
+        raise UpstreamRejected("`tool_calls` must be a list.")
+    text = content if isinstance(content, list) else []
+    if isinstance(content, str) and content:
+        text = [{"type": "text", "text": content}]
     return [*text, *(_call(call) for call in calls)]
 
 
@@ -108,6 +113,8 @@ def _call(call: Any) -> Json:
         given = orjson.loads(function.get("arguments") or "{}")
     except (orjson.JSONDecodeError, TypeError):
         raise UpstreamRejected("A tool call's arguments are not JSON.") from None
+    if not tellable(given):
+        raise UpstreamRejected("A tool call's arguments are nested too deeply.")
     return {"type": "tool_use", "id": call.get("id"), "name": function.get("name"), "input": given}
 
 

@@ -66,7 +66,7 @@ def _call(method: str, server: Server, path: str, body: bytes = b"") -> Call:
 def _listing(body: bytes) -> _Listing | None:
     try:
         return msgspec.json.decode(body, type=_Listing)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 

@@ -69,6 +69,8 @@ class _Pieces:
 def items_of(content_type: str) -> Items:
     """Return the items of a body of that type; raise `UnsupportedMediaType`."""
     kind, charset = kind_of(content_type)
+    if not content_type.isascii():
+        raise UnsupportedMediaType("The body's type is not ASCII.")
     if kind in _FORMS:
         raise UnsupportedMediaType("Name the body's type: application/x-ndjson, text/plain, ….")
     if kind == "text/event-stream":

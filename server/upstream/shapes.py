@@ -19,7 +19,7 @@ from server.errors import UpstreamInvalid
 from server.events import FINAL, Content, Event, FinalEvent
 from server.upstream.chunks import ChunkReader
 
-_OURS = {"content", "reasoning", "tool_call", "bytes", "done", "aborted", "error"}
+_OURS = ("content", "reasoning", "tool_call", "bytes", "done", "aborted", "error")
 _TEXTS = ("response", "content", "text", "delta", "output")
 _ENDS = ("choices", "done", "stop", "generated_text")
 """What a server has in its messages that says itself where its stream ends."""
@@ -90,7 +90,7 @@ class MessageReader:
 def _object(data: bytes) -> dict[str, Any]:
     try:
         value = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         value = None
     if not isinstance(value, dict):
         # Outside of the handler: the decoder's error may quote the body.

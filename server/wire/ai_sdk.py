@@ -8,12 +8,13 @@ may come; what came as bytes is one file. Over a WebSocket the same chunks are n
 
 from base64 import b64encode
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import orjson
 
-from server.events import Aborted, Bytes, Content, Done, Error, Event, Reasoning, ToolCall
+from server.events import Aborted, Bytes, Content, Done, Error, Event, Reasoning, ToolCall, tellable
 from server.wire.fold import Folded, sse
 
 _FINISH = {
@@ -142,11 +143,12 @@ def _call(state: State, event: ToolCall) -> tuple[State, Sequence[bytes]]:
 def _available(call: Call) -> dict[str, Any]:
     text = "".join(_in_order(call.pieces))
     names = {"toolCallId": call.id, "toolName": call.name}
-    try:
-        return {"type": "tool-input-available", **names, "input": orjson.loads(text or "{}")}
-    except orjson.JSONDecodeError:
-        why = "The model's input for this tool is not JSON."
-        return {"type": "tool-input-error", **names, "input": text, "errorText": why}
+    with suppress(orjson.JSONDecodeError):
+        given = orjson.loads(text or "{}")
+        if tellable(given):
+            return {"type": "tool-input-available", **names, "input": given}
+    why = "The model's input for this tool is not JSON."
+    return {"type": "tool-input-error", **names, "input": text, "errorText": why}
 
 
 def _file(state: State) -> list[dict[str, Any]]:

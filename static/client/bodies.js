@@ -31,7 +31,7 @@ function bodyWire(server, sid, after, on, accept, read) {
   const headers = headersOf(server, { Accept: accept, ...(after && { "Last-Event-ID": after }) });
 
   async function receive() {
-    const url = `${server.base}v1/sessions/${encodeURIComponent(sid)}/events`;
+    const url = `${server.base}v1/${sid === null ? "inspect" : `sessions/${encodeURIComponent(sid)}/events`}`;
     const response = await fetch(url, { headers, signal: aborter.signal, cache: "no-store" });
     if (response.status === 204) return on.end();
     if (!response.ok) {

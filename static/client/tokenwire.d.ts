@@ -24,6 +24,14 @@ export interface Notices {
   moving: { type: "moving" };
 }
 
+/** A second of all nodes together, as docs/protocol.md tells it; times in milliseconds, null where nothing happened. */
+export interface Second {
+  type: "second"; id: string; n?: number; at: number; tokens: number; running: number; viewers: number;
+  first_token: Record<"p50" | "p95", number | null>; commit: Record<"p50" | "p99", number | null>; lag: Record<"p50" | "p99", number | null>;
+  /** How everything stands: only in the newest. */
+  nodes?: Record<string, unknown>[]; sessions?: Record<string, unknown>[]; more?: number;
+}
+
 /** An error of the server's or the client's own: `unreachable`, `wire_lost`. */
 export interface Problem extends Error { code: string; status?: number }
 
@@ -31,6 +39,8 @@ export interface Problem extends Error { code: string; status?: number }
 export interface Listened extends Notices {
   /** Any event of the log. */
   event: Event;
+  /** Of `inspect` alone. */
+  second: Second;
   /** Connected, reading on after that cursor. */
   open: { transport: Transport; after: string | null };
   /** Disconnected, back in `wait` milliseconds. */
@@ -101,6 +111,11 @@ export function connect(
 ): TokenStream;
 /** Start a session; `body` is that of POST /v1/sessions. A lost answer is asked for again, and starts nothing twice. */
 export function start(body: object, options?: At & { signal?: AbortSignal; key?: string }): Promise<Session>;
+/**
+ * Read how the server's nodes and sessions do: `on("second", …)`, for those with the right `admin`. It goes over SSE, ends only
+ * when it is closed, and has nothing to pause or abort.
+ */
+export function inspect(options?: At & { signal?: AbortSignal }): TokenStream;
 export function session(sid: string, options?: At): Promise<Session>;
 /** Resolve with the names of the models that may be asked for. */
 export function models(options?: At): Promise<string[]>;

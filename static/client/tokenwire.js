@@ -18,6 +18,11 @@ export function connect(session, { transport = "auto", after = null, signal, ...
   return new TokenStream(session.id ?? session, { transport, after, server: serverOf(at), signal });
 }
 
+/** Read how the server's nodes and sessions do, an event `second` each second; for operators. */
+export function inspect({ signal, ...at } = {}) {
+  return new TokenStream(null, { transport: "sse", after: null, server: serverOf(at), signal });
+}
+
 /** Start a session; `body` is that of POST /v1/sessions. A lost answer is asked for again, and starts nothing twice. */
 export async function start(body, { signal, key = newKey(), ...at } = {}) {
   const headers = { "Content-Type": "application/json", "Idempotency-Key": key };

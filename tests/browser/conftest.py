@@ -1,7 +1,9 @@
 """A real browser, and its complaints: any, unless a test expects it, fails the test."""
 
+import io
 import re
 import subprocess
+import tarfile
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -20,6 +22,8 @@ FLAGS += ["--disable-background-timer-throttling", "--disable-backgrounding-occl
 FLAGS += ["--disable-renderer-backgrounding", "--disable-back-forward-cache"]
 LISTENING = re.compile("DevTools listening on (ws://.*)")
 SIZE = {"width": 1280, "height": 860}
+CACHE = Path(__file__).parent / ".cache"
+AXE = CACHE / "axe.min.js"
 BROKEN = re.compile("ERR_|WebSocket connection|503|Failed to load resource")
 
 
@@ -87,3 +91,23 @@ async def guarded(make_node, tmp_path):
 @pytest.fixture
 async def page(context):
     return await context.new_page()
+
+
+@pytest.fixture(scope="session")
+def axe() -> str:
+    """The script of axe-core, fetched once by npm."""
+    if not AXE.exists():
+        CACHE.mkdir(exist_ok=True)
+        command = ["npm", "pack", "--silent", "axe-core@4"]
+        try:
+            name = subprocess.run(
+                command, cwd=CACHE, check=True, capture_output=True, text=True, timeout=60
+            )
+        except (OSError, subprocess.SubprocessError):
+            pytest.skip("axe-core cannot be fetched")
+        archive = CACHE / name.stdout.split()[-1]
+        with tarfile.open(fileobj=io.BytesIO(archive.read_bytes())) as files:
+            member = files.extractfile("package/axe.min.js")
+            assert member is not None
+            AXE.write_bytes(member.read())
+    return AXE.read_text()

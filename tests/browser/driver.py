@@ -1,6 +1,7 @@
 """What the browser tests do over and over: ask, wait, compare, keep a picture."""
 
 import asyncio
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -124,3 +125,10 @@ async def is_whole(page: Page, panes: int = 1) -> str:
 async def picture(page: Page, name: str) -> None:
     PICTURES.mkdir(exist_ok=True)
     await page.screenshot(path=str(PICTURES / f"{name}.png"))
+
+
+async def violations(page: Page, axe: str) -> list[str]:
+    """Return what axe-core, whose script is given, finds on the page as it is."""
+    await page.evaluate(axe)
+    found = await page.evaluate("axe.run().then(r => r.violations)")
+    return [f"{v['id']}: {json.dumps([n['target'] for n in v['nodes']])}" for v in found]

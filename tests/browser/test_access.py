@@ -1,43 +1,8 @@
 """What axe-core finds: nothing, in light and dark, in every state of the page."""
 
-import io
-import json
-import subprocess
-import tarfile
-from pathlib import Path
-
 import pytest
 
-from tests.browser.driver import ask, picture, state, tokens
-
-CACHE = Path(__file__).parent / ".cache"
-AXE = CACHE / "axe.min.js"
-
-
-@pytest.fixture(scope="session")
-def axe() -> str:
-    """The script of axe-core, fetched once by npm."""
-    if not AXE.exists():
-        CACHE.mkdir(exist_ok=True)
-        command = ["npm", "pack", "--silent", "axe-core@4"]
-        try:
-            name = subprocess.run(
-                command, cwd=CACHE, check=True, capture_output=True, text=True, timeout=60
-            )
-        except (OSError, subprocess.SubprocessError):
-            pytest.skip("axe-core cannot be fetched")
-        archive = CACHE / name.stdout.split()[-1]
-        with tarfile.open(fileobj=io.BytesIO(archive.read_bytes())) as files:
-            member = files.extractfile("package/axe.min.js")
-            assert member is not None
-            AXE.write_bytes(member.read())
-    return AXE.read_text()
-
-
-async def violations(page, axe: str) -> list[str]:
-    await page.evaluate(axe)
-    found = await page.evaluate("axe.run().then(r => r.violations)")
-    return [f"{v['id']}: {json.dumps([n['target'] for n in v['nodes']])}" for v in found]
+from tests.browser.driver import ask, picture, state, tokens, violations
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

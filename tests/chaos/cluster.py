@@ -10,12 +10,10 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from server.session.log import Entry
 from tests.chaos.proxy import Proxy
 from tests.chaos.reading import canonical
-from tests.processes import ROOT, free_port, spawn_upstream
+from tests.processes import ROOT, descriptors, free_port, memory, spawn_upstream
 from tests.redis_server import RedisServer, binaries
 
 FLAGS = {
@@ -69,12 +67,12 @@ class NodeProcess:
     def memory(self) -> int:
         """Return the bytes that it holds."""
         assert self.process is not None
-        return psutil.Process(self.process.pid).memory_info().rss
+        return memory(self.process.pid)
 
     def descriptors(self) -> int:
         """Return how many files it has open."""
         assert self.process is not None
-        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+        return descriptors(self.process.pid)
 
 
 class Cluster:

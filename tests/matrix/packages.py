@@ -41,8 +41,19 @@ def _installed(listed: Path, *command: str) -> Path:
 def npm() -> Path:
     """Return a folder with npm's packages, and with the clients' scripts beside them."""
     place = _installed(HERE / "package.json", "npm", "install", "--no-audit", "--no-fund")
-    shutil.copytree(CLIENTS, place / "clients", dirs_exist_ok=True)
+    (place / "clients").mkdir(exist_ok=True)
+    for script in CLIENTS.iterdir():
+        if script.is_file():
+            _place(script, place / "clients" / script.name)
     return place
+
+
+def _place(script: Path, there: Path) -> None:
+    """Copy a script, but never so that another client, which just starts, finds half of it."""
+    if not there.exists() or there.read_bytes() != script.read_bytes():
+        part = there.with_suffix(f".{os.getpid()}")
+        shutil.copy(script, part)
+        part.replace(there)
 
 
 def node() -> Path:

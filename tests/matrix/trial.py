@@ -102,8 +102,7 @@ async def trials(client: Client, where: Site) -> dict[str, Outcome]:
     }
     with suppress(TimeoutError):
         async with asyncio.timeout(PATIENCE):
-            speaks = browser.spoken(client.script, tasks) if client in BROWSER else spoken(client, tasks)
-            async with aclosing(speaks) as lines:
+            async with aclosing(said(client, tasks)) as lines:
                 async for line in lines:
                     outcomes[line["task"]].hear(line)
     outcomes["aborts"].closed = await _closed(where, outcomes["aborts"].seed)
@@ -113,8 +112,12 @@ async def trials(client: Client, where: Site) -> dict[str, Outcome]:
     return outcomes
 
 
-async def spoken(client: Client, tasks: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
-    """Run a client's script; yield what it says."""
+def said(client: Client, tasks: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+    """Run a client, wherever it runs; yield what it says."""
+    return browser.spoken(client.script, tasks) if client in BROWSER else _spoken(client, tasks)
+
+
+async def _spoken(client: Client, tasks: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
     python = client in PYTHON
     folder = packages.CLIENTS if python else packages.npm() / "clients"
     program = sys.executable if python else str(packages.node())

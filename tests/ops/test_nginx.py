@@ -9,8 +9,9 @@ import aiohttp
 import pytest
 
 from tests.clients import Item, Server, Socket, is_event, ndjson, seqs, sse, start, text_of, ws
+from tests.ops.fleet import serving
 from tests.ops.nginx import BINARY, Nginx
-from tests.processes import Process, demo_text
+from tests.processes import Process, demo_text, serve, spawn_upstream
 from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(BINARY is None, reason="needs nginx")
@@ -113,6 +114,67 @@ async def test_the_clients_of_a_killed_node_go_on_at_the_other(nodes, proxy, htt
     for follower in followers:
         assert text_of(follower.events) == await demo_text("x", 120)
         assert seqs(follower.events) == list(range(1, 122))
+
+
+async def test_an_event_source_outlives_all_nodes(nodes, proxy, http):
+    server = proxy(nodes)
+    sid = await start(http, server, tokens=5000, rate=50)
+    for node in nodes:
+        await node.end()
+    events = server.url(f"/v1/sessions/{sid}/events")
+    async with http.get(events, headers={"Accept": "text/event-stream"}) as answer:
+        assert (answer.status, answer.content_type) == (200, "text/event-stream")
+        assert (await answer.text()).startswith("retry: 2000\n")
+    for url in (events, server.url("/")):
+        async with http.get(url) as answer:
+            assert answer.status == 502
+
+
+async def test_what_a_model_server_answered_is_passed_on(redis_server, proxy, http):
+    process, upstream = await spawn_upstream()
+    node = await serve(redis_server.url, upstream=f"{upstream}/v1", model="m", drain=0)
+    body = {"messages": [{"role": "user", "content": "x"}], "script": "failing", "status": 500}
+    try:
+        async with http.post(proxy([node]).url("/v1/chat/completions"), json=body) as answer:
+            assert (answer.status, answer.content_type) == (500, "application/json")
+    finally:
+        await node.end()
+        process.kill()
+        await process.wait()
+
+
+async def test_a_node_that_drains_refuses_nobody(nodes, proxy, http):
+    leaving, _ = nodes
+    server = proxy(nodes)
+    await start(http, leaving, tokens=5000, rate=50)
+    leaving.signal(signal.SIGTERM)
+    while True:
+        with suppress(OSError, aiohttp.ClientError):
+            async with http.get(leaving.url("/readyz")) as answer:
+                if answer.status == 503:
+                    break
+    count = 0
+    while leaving.process.returncode is None:
+        assert await start(http, server, tokens=1)
+        count += 1
+    assert count > 4
+
+
+async def test_a_reload_is_not_felt_on_a_connection_that_is_kept_open(redis_server):
+    crew = await serve(redis_server.url, workers=2, linger=5, drain=2, lease=2, max_requests=1_000_000)
+    clients = [aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) for _ in range(8)]
+    try:
+        for client in clients:
+            await start(client, crew, tokens=5000, rate=50)
+        before = serving(crew)
+        crew.signal(signal.SIGHUP)
+        while serving(crew) & before:
+            for client in clients:
+                assert await start(client, crew, tokens=1)
+    finally:
+        for client in clients:
+            await client.close()
+        await crew.end()
 
 
 async def test_a_reload_of_all_workers_loses_nobody(make_process, proxy, http):

@@ -4,6 +4,7 @@ import ast
 import hashlib
 import logging
 import re
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import redis
 from server.errors import StoreUnavailable
 from server.session.deployment import deployed
 from tests.clients import collect, sse, start, text_of
+from tests.inspect import reader as inspector
 from tests.ops.tls import DEBIAN, TlsServer, authority, certificate
 from tests.processes import demo_text, serve
 from tests.redis_groups import RedisCluster, Sentinels, until
@@ -68,7 +70,7 @@ def test_the_user_may_do_what_the_code_does_and_nothing_else(shared_redis):
 
 
 async def live(url, http, **flags) -> None:
-    """Have two nodes use all that Redis is asked for: start, read elsewhere, steer, list, delete."""
+    """Have two nodes ask Redis for all they may: start, read elsewhere, steer, list, inspect, delete."""
     nodes = [await serve(url, lease=1, linger=1, drain=0.2, **flags) for _ in range(2)]
     try:
         first, second = nodes
@@ -85,6 +87,8 @@ async def live(url, http, **flags) -> None:
             assert {s["id"] for s in (await answer.json())["sessions"]} >= {sid, other}
         async with http.delete(second.url(f"/v1/sessions/{sid}")) as answer:
             assert answer.status == 204
+        async with aclosing(inspector.seconds(http, second)) as inspected:
+            await inspector.until(inspected, lambda now: len(now["nodes"]) == 2)
         lost = await start(http, first, tokens=9000, rate=100)
         await first.end()
         events = await collect(sse(http, second, lost))

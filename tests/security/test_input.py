@@ -145,6 +145,37 @@ async def test_tokens_that_imitate_frames_stay_tokens(make_node, http):
     assert [line["content"] for line in lines if line["type"] == "content"] == evil
 
 
+BAD_BODIES = [
+    ("Content-Encoding: gzip", "no gzip at all"),
+    ("Content-Encoding: deflate", "nor deflate"),
+    ("Transfer-Encoding: chunked", '5\r\n{"a":\r\nthis is no chunk\r\n0\r\n\r\n'),
+]
+
+
+@pytest.mark.parametrize(("header", "body"), BAD_BODIES)
+async def test_a_body_that_is_not_what_its_headers_say_is_refused_and_not_logged(
+    node, header, body, caplog
+):
+    length = () if "chunked" in header else (f"Content-Length: {len(body)}",)
+    answer = await sent(node, request("POST", "/v1/sessions", header, *length, body=body))
+    assert answer.split()[1] == b"400"
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "header", "status"),
+    [
+        ("POST", "/v1/chat/completions", b"X-Conversation-Id: \xff", b"400"),
+        ("PUT", f"/v1/sessions/{GOOD}/events", b"Content-Type: image/\xff", b"404"),
+        ("GET", "/v1/sessions", b"Authorization: Bearer tw_\xff", b"200"),
+    ],
+)
+async def test_a_header_that_is_no_text_is_no_failure(node, method, path, header, status):
+    head = request(method, path, "Content-Length: 14", "X: ?").replace(b"X: ?", header)
+    answer = await sent(node, head + b'{"prompt":"x"}')
+    assert answer.split()[1] == status
+
+
 @pytest.mark.parametrize("path", PATHS)
 async def test_no_path_leads_out_of_the_pages(node, path):
     answer = await sent(node, request("GET", path))

@@ -67,6 +67,12 @@ def test_a_file_of_keys_is_read_again_when_it_changes(tmp_path, monkeypatch, cap
     assert "hush" not in caplog.text
 
 
+@pytest.mark.parametrize("credential", ["tw_\udcff", "\udcff.a.b", "é", ""])
+def test_what_is_no_ascii_is_no_credential(credential):
+    with pytest.raises(Unauthorized):
+        Auth(Settings(keys=LINES, jwt_secret="x" * 32)).caller(credential)
+
+
 @pytest.mark.parametrize("content", [None, b"\xff", b"a:b:c"])
 def test_a_file_that_cannot_be_read_at_first_ends_it(tmp_path, content):
     path = tmp_path / "keys"

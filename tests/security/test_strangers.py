@@ -129,8 +129,9 @@ async def test_without_credentials_there_is_nothing(house, http, method, path, h
 
 
 @pytest.mark.parametrize(("path", "status"), [
-    ("/", 200), ("/app.js", 200), ("/healthz", 200), ("/readyz", 200), ("/nothing", 404),
-    ("/v1/models", 401), ("/v1/sessions", 401), ("/v1/stream?prompt=x", 401),
+    ("/", 200), ("/app.js", 200), ("/inspect", 200), ("/healthz", 200), ("/readyz", 200),
+    ("/nothing", 404), ("/v1/models", 401), ("/v1/inspect", 401),
+    ("/v1/sessions", 401), ("/v1/stream?prompt=x", 401),
 ])  # fmt: skip
 async def test_what_is_public_is_a_short_list(house, http, path, status):
     async with http.get(house.node.url(path)) as response:

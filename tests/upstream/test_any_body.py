@@ -1,5 +1,7 @@
 """Bodies of every kind to events, however the bytes are cut."""
 
+import zlib
+
 import orjson
 import pytest
 from hypothesis import given
@@ -12,7 +14,7 @@ from server.errors import (
     UpstreamTruncated,
 )
 from server.events import Bytes, Content, Done, Reasoning, ToolCall, merge
-from server.upstream.any_body import LineParser, reader_of
+from server.upstream.any_body import LineParser, kind_of, reader_of
 from server.upstream.sse_parser import MAX_EVENT
 
 SSE, NDJSON, TEXT, JSON = "text/event-stream", "application/x-ndjson", "text/plain", "application/json"
@@ -51,6 +53,7 @@ def chunk(text=None, finish=None, **more):
     return {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": finish}]} | more
 
 
+DEEP = b"[" * 3000 + b"]" * 3000
 TALLY = {"prompt_tokens": 2, "completion_tokens": 3, "total_tokens": 5}
 AB = [Content("a"), Content("b")]
 WORKERS = sse({"response": "a", "p": "x"}, {"response": "b"}, {"response": "", "usage": TALLY}, b"[DONE]")
@@ -151,6 +154,34 @@ def test_text_is_of_its_charset():
             read(kind, body)
 
 
+NO_CHARSETS = [
+    "zlib", "bz2", "hex", "base64", "uu", "rot13", "undefined", "idna", "punycode", "unicode_escape",
+    "raw_unicode_escape",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NO_CHARSETS)
+def test_what_python_can_decode_besides_is_no_charset(name):
+    with pytest.raises(UpstreamInvalid):
+        read(f"text/plain; charset={name}", zlib.compress(bytes(1000)))
+
+
+KINDS = [
+    ("", ("text/plain", "utf-8")),
+    ("text", ("text/plain", "utf-8")),
+    (' Text/HTML ;x=1; Charset = "Latin-1"', ("text/html", "latin-1")),
+    ("text/plain; charset*=utf-8''a; charset*0*=b", ("text/plain", "utf-8")),
+    ("text/plain; charset=", ("text/plain", "utf-8")),
+    ("text/plain; charset=a\0b", ("text/plain", "a")),
+    ("image/\udcff; charset=\u2038", ("image/\udcff", "utf-8")),
+]
+
+
+@pytest.mark.parametrize(("given", "kind"), KINDS)
+def test_any_content_type_is_of_some_kind(given, kind):
+    assert kind_of(given) == kind
+
+
 DOCUMENTS = [
     ({"result": {"response": "a", "usage": TALLY}, "success": True}, [Content("a"), Done("stop", TALLY)]),
     ({"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}]}, [Content("a"), Done()]),
@@ -163,6 +194,17 @@ DOCUMENTS = [
 def test_a_document_is_read_as_a_whole(document, events):
     body = orjson.dumps(document)
     assert read(JSON, body[:5], body[5:]) == events
+
+
+@pytest.mark.parametrize("kind", [[], {}, 5, None])
+def test_a_type_that_is_no_word_is_no_event_of_ours(kind):
+    assert read(NDJSON, lines({"type": kind, "text": "a"})) == [Content("a"), Done()]
+
+
+@pytest.mark.parametrize("counts", [b"18446744073709551616", b"[" * 300 + b"]" * 300])
+def test_a_usage_that_could_not_be_told_is_left_out(counts):
+    body = b'{"choices":[{"delta":{},"finish_reason":"stop"}],"usage":{"total_tokens":%b}}\n' % counts
+    assert read(NDJSON, body) == [Done()]
 
 
 TRUNCATED = [
@@ -200,6 +242,10 @@ FAILURES = [
     (NDJSON, lines({"text": "a"}, {"type": "aborted", "reason": "user"}), UpstreamFailed),
     (NDJSON, lines({"text": "a"}) + b"{nonsense\n", UpstreamInvalid),
     (NDJSON, lines({"text": "a"}, []), UpstreamInvalid),
+    (NDJSON, lines({"text": "a"}) + b'{"a":%b}\n' % DEEP, UpstreamInvalid),
+    (SSE, sse(chunk("a")) + b'data: {"choices":[],"a":%b}\n\n' % DEEP, UpstreamInvalid),
+    (NDJSON, lines({"text": "a"}, {"choices": [{"delta": {"tool_calls": [{"index": 1 << 31}]}}]}),
+     UpstreamInvalid),
     (NDJSON, lines({"text": "a"}, {"message": {"content": 5}}), UpstreamInvalid),
     (SSE, sse({"text": "a"}, b"nonsense"), UpstreamInvalid),
     (SSE, b"data: a\n\ndata: \xff\n\n", UpstreamInvalid),

@@ -5,6 +5,7 @@ from email.utils import formatdate
 
 import pytest
 
+from server.events import LONGEST
 from server.upstream.http_answers import retry_after
 
 HOUR = 3600
@@ -13,6 +14,10 @@ WAITS = [
     ({"Retry-After": "0.5"}, 0.5),
     ({"Retry-After-Ms": "250", "Retry-After": "7"}, 0.25),
     ({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
+    ({"Retry-After": "1e307"}, LONGEST),
+    ({"Retry-After-Ms": "1e307"}, LONGEST),
+    ({"Retry-After": "Wed, 21 Oct 9998 07:28:00 GMT"}, LONGEST),
+    ({"Retry-After": f"Wed, 21 Oct 2065 {1 << 70}:28:00 GMT"}, None),
     *(({"Retry-After": bad}, None) for bad in ("", "-1", "nan", "inf", "soon", "1e999")),
     ({}, None),
 ]

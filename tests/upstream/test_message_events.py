@@ -144,8 +144,11 @@ def test_a_reported_error_is_typed_and_its_words_are_kept_back(kind, before):
     assert events == ([Content("a")] if before else [])
 
 
+DEEP = b'{"type":"ping","x":%b}' % (b"[" * 3000 + b"]" * 3000)
+
+
 @pytest.mark.parametrize(
-    "junk", [b"{nonsense", b"[]", b"{}", b'{"type":"content_block_delta","delta":5}', b"\xff"]
+    "junk", [b"{nonsense", b"[]", b"{}", b'{"type":"content_block_delta","delta":5}', b"\xff", DEEP]
 )
 def test_what_is_not_the_protocol_is_invalid(junk):
     with pytest.raises(UpstreamInvalid):
@@ -195,3 +198,9 @@ def test_a_body_that_is_no_answer(body, kind):
 
 def test_no_counts_are_no_usage():
     assert usage_of({}) is None
+
+
+@pytest.mark.parametrize("count", [-1, 1 << 53, 10**30])
+def test_a_count_that_nothing_could_have_is_none(count):
+    said = event("message_delta", delta={}, usage={"output_tokens": 9}).replace(b"9", b"%d" % count)
+    assert read(START, close("end_turn"), said, STOP) == read(START, close("end_turn"), STOP)

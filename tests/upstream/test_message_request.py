@@ -73,6 +73,10 @@ MESSAGES = [
         [{"role": "system", "content": "s"}, {"role": "user", "content": "a"}],
         [{"role": "user", "content": "a"}],
     ),
+    (
+        [{"role": "assistant", "content": 5, "tool_calls": [CALL]}],
+        [{"role": "assistant", "content": [USE]}],
+    ),
 ]  # fmt: skip
 
 
@@ -128,6 +132,8 @@ def test_parameters_are_put_in_its_words(given, asked):
 BAD = [
     ({"n": 2}, None),
     ({}, [{"role": "assistant", "tool_calls": ["x"]}]),
+    ({}, [{"role": "assistant", "tool_calls": 5}]),
+    ({}, [{"role": "assistant", "tool_calls": [{"function": {"arguments": "[" * 300 + "]" * 300}}]}]),
     ({}, [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}]),
     ({}, [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": 5}}]}]),
 ]

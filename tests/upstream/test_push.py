@@ -234,6 +234,9 @@ BAD = [
     b'{"type":"content","content":5}',
     b'{"type":"aborted","reason":"user"}',
     b'{"choices":5}',
+    b'{"type":[]}',
+    b'{"type":"done","usage":{"a":18446744073709551616}}',
+    b"[" * 3000 + b"]" * 3000,
     b"\xff",
     b"x" * (MAX_EVENT + 1),
 ]
@@ -267,8 +270,9 @@ async def test_a_form_is_no_stream(run, kind):
 async def test_text_of_another_encoding_is_refused(run):
     with pytest.raises(BadEvent):
         run().send(b"\xff", kind=TEXT)
-    with pytest.raises(UnsupportedMediaType):
-        run().open("text/plain; charset=x-none")
+    for kind in ("text/plain; charset=x-none", "text/plain; charset=zlib", "image/\udcff"):
+        with pytest.raises(UnsupportedMediaType):
+            run().open(kind)
 
 
 async def test_an_error_in_somebody_elses_words_ends_the_session_in_ours(run):

@@ -21,11 +21,13 @@ await run(async (task) => {
   const messages = [{ id: "u1", role: "user", parts: [{ type: "text", text: "hi" }] }];
   const headers = { "Content-Type": "application/json" };
   const body = JSON.stringify({ id, messages, trigger: "submit-message", ...task.body });
-  try {
-    return await read(task, await fetch(`${task.url}/api/chat`, { method: "POST", headers, body }));
-  } catch (error) {
-    const again = await fetch(`${task.url}/api/chat/${id}/stream`);
-    if (again.status !== 200) throw error;
-    return read(task, again);
+  let answer = await fetch(`${task.url}/api/chat`, { method: "POST", headers, body });
+  for (;;) {
+    try {
+      return await read(task, answer);
+    } catch (error) {
+      answer = await fetch(`${task.url}/api/chat/${id}/stream`);
+      if (answer.status !== 200) throw error;
+    }
   }
 });

@@ -33,7 +33,7 @@ export async function converse(task, transport, halt) {
   }, { id: task.name, transport, onFinish: (ended) => { how = ended; } });
   await chat.sendMessage({ text: "hi" });
   // Node's own word for a lost connection is a TypeError.
-  if (how.isDisconnect || chat.error instanceof TypeError) await chat.resumeStream();
+  while (how.isDisconnect || chat.error instanceof TypeError) await chat.resumeStream();
   if (chat.status === "error") throw chat.error;
   return task.asked ? "aborted" : "done";
 }

@@ -12,6 +12,8 @@ run(async (task) => {
       end = task.hear(JSON.parse(data)) ?? end;
       if (task.enough()) void task.abort(sid);
     },
+    // It takes an end of the stream for the end of all, unless told otherwise.
+    onclose() { if (!end) throw new Error("sent elsewhere"); },
     onerror: () => 20,
   });
   return end;

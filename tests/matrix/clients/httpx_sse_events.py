@@ -17,7 +17,8 @@ async def speak(task: Task) -> str:
                 url = f"{task.url}/v1/sessions/{sid}/events"
                 async with aconnect_sse(client, "GET", url, headers=headers) as source:
                     async for event in source.aiter_sse():
-                        if event.event != "message" or event.data == "[DONE]":
+                        # It also yields a block that says `retry` alone.
+                        if event.event != "message" or event.data in ("", "[DONE]"):
                             continue
                         end = task.hear(json.loads(event.data)) or end
                         last = event.id

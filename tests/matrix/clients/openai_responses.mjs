@@ -15,11 +15,15 @@ await run(async (task) => {
       if (task.enough()) await client.responses.cancel(id);
     }
   }
-  try {
-    await read(await client.responses.create({ input: "hi", stream: true, background: true, ...task.body }));
-  } catch (error) {
-    if (id === undefined) throw error;
+  const asked = { input: "hi", stream: true, background: true, ...task.body };
+  while (!end) {
+    try {
+      if (id === undefined) await read(await client.responses.create(asked));
+      else await read(await client.responses.retrieve(id, { stream: true, starting_after: seen }));
+    } catch (error) {
+      // Node's own word for a lost connection is a TypeError.
+      if (id === undefined || !(error instanceof TypeError)) throw error;
+    }
   }
-  if (!end) await read(await client.responses.retrieve(id, { stream: true, starting_after: seen }));
   return end;
 });

@@ -1,5 +1,7 @@
 """openai-python: a response in the background, gone on with by `starting_after`."""
 
+from contextlib import suppress
+
 from harness import Task, run
 from openai import APIConnectionError, AsyncOpenAI, AsyncStream
 
@@ -31,11 +33,12 @@ async def speak(task: Task) -> str:
     async with AsyncOpenAI(base_url=f"{task.url}/v1", api_key="x", max_retries=0) as client:
         reader, body = Reader(task, client), dict(task.body)
         asked = {"model": body.pop("model"), "input": "hi", "background": True}
-        try:
+        with suppress(APIConnectionError):
             await reader.read(await client.responses.create(**asked, stream=True, extra_body=body))
-        except APIConnectionError:
+        while not reader.end:
             seen = {"stream": True, "starting_after": reader.seen}
-            await reader.read(await client.responses.retrieve(reader.id, **seen))
+            with suppress(APIConnectionError):
+                await reader.read(await client.responses.retrieve(reader.id, **seen))
         return reader.end
 
 

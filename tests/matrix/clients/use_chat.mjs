@@ -19,7 +19,7 @@ function Page({ task, ended }) {
     transport: new DefaultChatTransport({ api: `${task.url}/api/chat`, body: task.body }),
     onFinish: ({ isError, isDisconnect }) => {
       // What a user does when the connection is gone.
-      if (isDisconnect && loads === 1) location.reload();
+      if (isDisconnect) location.reload();
       else if (!isError) ended(task.asked ? "aborted" : "done");
     },
   });
