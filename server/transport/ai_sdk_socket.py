@@ -50,11 +50,7 @@ class Lines:
 class ChatSocket(Dialogue):
     """What each message of a chat's client does; its viewers go by request."""
 
-    __slots__ = ("_commands",)
-
-    def __init__(self, request: web.Request, ws: web.WebSocketResponse) -> None:
-        super().__init__(request, ws)
-        self._commands = {"send": self._start, "resume": self._resume, "abort": self._abort}
+    __slots__ = ()
 
     async def answer(self, text: str) -> None:
         """Do what a request asks for."""
@@ -63,10 +59,10 @@ class ChatSocket(Dialogue):
         if not isinstance(request_id, str):
             raise InvalidRequest("`requestId` must be a string.")
         self._guest.command()
-        command = self._commands.get(str(message.get("type")))
+        command = _COMMANDS.get(str(message.get("type")))
         if command is None:
             raise UnknownType()
-        await command(request_id, message)
+        await command(self, request_id, message)
 
     def refuse(self, error: TokenwireError) -> None:
         """Say so; who cannot be told, since nothing says which request it was, is hung up on."""
@@ -118,6 +114,9 @@ class ChatSocket(Dialogue):
             self.end(CLOSE[ending], ending)
         else:
             self._send("error", name, errorText="The answer is not there any more.")
+
+
+_COMMANDS = {"send": ChatSocket._start, "resume": ChatSocket._resume, "abort": ChatSocket._abort}
 
 
 def _body(message: dict[str, Any]) -> dict[str, Any]:

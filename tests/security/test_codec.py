@@ -20,7 +20,9 @@ def key(letter: str) -> str:
 
 A, B, BOTH = codec(key("a")), codec(key("b")), codec(f"{key('b')}, {key('a')}")
 SID = "s" * 32
-lines = st.lists(st.text(st.characters(codec="utf-8", blacklist_characters="\n\0")).map(str.encode), max_size=4)
+lines = st.lists(
+    st.text(st.characters(codec="utf-8", blacklist_characters="\n\0")).map(str.encode), max_size=4
+)
 
 
 def row(entry: Entry, how=A, sid: str = SID) -> tuple[bytes, list[bytes]]:
