@@ -4,7 +4,6 @@ Other first words are tools, each a function of its arguments. It ends with 0 af
 with 1 if it cannot serve and with 2 for a bad setting, and says why in one line.
 """
 
-import argparse
 import asyncio
 import gc
 import os
@@ -14,10 +13,11 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from server.errors import TokenwireError
 from server.ops import embedded, logs, workers
+from server.ops.arguments import Parser
 from server.ops.auth import demand_identity
 from server.settings import SETTINGS, Settings, SettingsError, flag, is_list, is_switch, shown
 from server.sources import Loaded, as_toml, load
@@ -48,11 +48,6 @@ class Failure(RuntimeError):
     """It cannot serve, or not stop as it should; the message is one line."""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise SettingsError(message)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     argv = sys.argv[1:] if argv is None else argv
@@ -78,9 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(argv: Sequence[str]) -> tuple[str, Loaded]:
-    parser = _Parser(
-        prog="tokenwire", description="Serve token streams over SSE and WebSocket.", allow_abbrev=False
-    )
+    parser = Parser(prog="tokenwire", description="Serve token streams over SSE and WebSocket.")
     parser.add_argument("command", nargs="?", default="serve", help=" or ".join((*COMMANDS, *TOOLS)))
     parser.add_argument("--version", action="version", version=f"tokenwire {VERSION}")
     parser.add_argument("--config", metavar="FILE", help="TOML file with settings")

@@ -164,6 +164,10 @@ class TooSlow(TokenwireError):
     message = "The client reads too slowly."
 
 
+COME_BACK = 5.0
+"""Seconds after which one may ask again for what nobody knows the end of."""
+
+
 class RateLimited(TokenwireError):
     """Over a limit."""
 

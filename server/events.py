@@ -14,7 +14,7 @@ import msgspec
 import orjson
 from msgspec import Meta
 
-from server.errors import BadCursor
+from server.errors import BadCursor, UpstreamFailed
 
 _CURSOR = re.compile(r"(0|[1-9][0-9]{0,15})-(0|[1-9][0-9]{0,15})", re.ASCII)
 _ROOM = 100
@@ -92,6 +92,11 @@ class Error(_Event, frozen=True, tag="error"):
     retryable: bool
     status: int | None = None
     retry_after: Wait | None = None
+
+    @classmethod
+    def of(cls, error: UpstreamFailed) -> Self:
+        """Return the end of a session whose upstream failed so."""
+        return cls(error.code, error.message, error.retryable, error.upstream_status, error.retry_after)
 
 
 Event = Content | Reasoning | ToolCall | Bytes | Done | Aborted | Error

@@ -57,7 +57,7 @@ async def serve(
     errors: IO[bytes] | None = None,
     **flags: object,
 ) -> Process:
-    """Start a node on a free port and return it once it serves; `errors` takes its log."""
+    """Start a node on a free port and return it once it serves; `program` is what Python runs."""
     options = [
         f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}")
         for name, value in flags.items()

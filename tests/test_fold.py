@@ -171,7 +171,7 @@ async def test_who_cannot_be_told_to_begin_anew_is_cut_off_if_he_holds_what_is_g
     reader.push()
     held = reader.sink.data
     assert b"old" in held
-    tail.replace(Log([Entry(9, 1, 1), entry(9, "new")]), "diverged")
+    tail.replace(Log([Entry(9, 1, 1), entry(9, "new")]))
     assert reader.ended.result() is Ending.LOST
     broken = reader.sink.data.removeprefix(held)
     assert (b'"reset"' in broken) == (dialect != Text())

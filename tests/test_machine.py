@@ -8,6 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from server.events import Aborted, AbortReason, Content, Done, encode
 from server.session.answers import Flag
+from server.session.codec import PLAIN
 from server.session.commands import append_command
 from server.session.connections import RedisUrl
 from server.session.log import Entry, Log
@@ -49,7 +50,7 @@ class StoreAgainstList(RuleBasedStateMachine):
     async def _connect(self) -> None:
         connections = RedisUrl(self.server.url).server()
         self.pipeline = Pipeline(connections.make, connections.ready)
-        self.store = Store(self.pipeline, load(flags=True))
+        self.store = Store(self.pipeline, load(flags=True), PLAIN)
 
     @precondition(lambda self: not self.closed)
     @rule(texts=st.lists(st.text("ab\n", max_size=3), min_size=1, max_size=4), final=st.booleans())
@@ -57,7 +58,7 @@ class StoreAgainstList(RuleBasedStateMachine):
         lines = tuple(encode(Content(t)) for t in texts) + ((encode(Done()),) if final else ())
         entry = self.log.next(lines, final)
         assert isinstance(
-            self.do(self.pipeline.call(self.sid, append_command(self.sid, entry)))[0], bytes
+            self.do(self.pipeline.call(self.sid, append_command(self.sid, entry, PLAIN)))[0], bytes
         )
         self.log.absorb(entry)
         self.lines += lines

@@ -7,6 +7,7 @@ import pytest
 
 from server.events import Aborted, AbortReason, Content, Cursor, Done, encode
 from server.session.answers import Flag, Shut, Turn, parse_turn
+from server.session.codec import PLAIN
 from server.session.commands import append_command, gate_command
 from server.session.connections import RedisUrl
 from server.session.directory import Directory
@@ -36,7 +37,7 @@ async def pipeline(each_redis):
 
 @pytest.fixture
 async def store(pipeline):
-    return Store(pipeline, pipeline.scripts)
+    return Store(pipeline, pipeline.scripts, PLAIN)
 
 
 class Writer:
@@ -49,7 +50,7 @@ class Writer:
     async def append(self, *texts, final=False):
         lines = [encode(Content(text)) for text in texts] + ([encode(Done())] if final else [])
         entry = self.log.next(tuple(lines), final)
-        reply = (await self.pipeline.call(SID, append_command(SID, entry)))[0]
+        reply = (await self.pipeline.call(SID, append_command(SID, entry, PLAIN)))[0]
         if isinstance(reply, bytes):
             self.log.absorb(entry)
         return reply
@@ -80,8 +81,8 @@ async def test_what_is_appended_is_read_back_from_any_cursor(store, writer):
 
 async def test_an_append_may_be_sent_twice_and_lands_once(pipeline, store, writer):
     entry = writer.log.next((encode(Content("a")),), final=False)
-    first = (await pipeline.call(SID, append_command(SID, entry)))[0]
-    second = (await pipeline.call(SID, append_command(SID, entry)))[0]
+    first = (await pipeline.call(SID, append_command(SID, entry, PLAIN)))[0]
+    second = (await pipeline.call(SID, append_command(SID, entry, PLAIN)))[0]
     assert first == str(entry.id).encode()
     assert isinstance(second, Exception)
     assert len((await store.read(SID)).entries) == 2
@@ -174,6 +175,43 @@ async def test_a_restore_that_comes_twice_takes_nothing_away(store, writer):
     await writer.append("b")
     assert await store.restore(ME, before, 1.0, Turn(), until) is Flag.OK
     assert list((await store.read(SID)).entries) == writer.log.entries
+
+
+async def test_a_lost_lease_comes_back_before_its_log_and_only_in_time(store, writer, each_redis):
+    await writer.append("a")
+    until = (await store.renew(ME, 5.0, 0)).now_ms + 5000
+    log, client = writer.log, each_redis.client()
+    client.flushall()
+    client.close()
+    assert (await store.regain(ME, log.top, 5.0, Turn(), 1))[0] is Flag.LATE
+    assert not (await store.read(SID)).there
+    assert (await store.regain(ME, log.top, 5.0, Turn(7), until))[0] is Flag.OK
+    assert (await store.regain(OTHER, log.top, 5.0, Turn(), until))[0] is Flag.FENCED
+    assert await store.claim(SID, "n", ABORTED, 1.0) is Flag.HELD
+    read, renewal = await store.read(SID), await store.renew(ME, 5.0, 0)
+    assert (read.there, read.meta.turn.number, read.entries) == (False, 7, ())
+    assert (renewal.flag, renewal.epoch, renewal.entries) == (Flag.OK, log.epoch, 0)
+    assert await store.restore(ME, log.entries, 5.0, Turn(), until) is Flag.OK
+    assert list((await store.read(SID)).entries) == log.entries
+
+
+async def test_an_heir_goes_on_behind_what_it_has_read_or_not_at_all(store, writer, each_redis):
+    await writer.append("a")
+    read = writer.log.top
+    assert (await store.inherit(OTHER, 1.0, read, 3))[0] is Flag.HELD
+    await store.renew(ME, 0, 0)
+    await writer.append("b")
+    assert (await store.inherit(OTHER, 1.0, read, 3))[0] is Flag.MOVED
+    # What lies beyond a hole nobody has read.
+    await writer.append("c")
+    client = each_redis.client()
+    client.xdel(f"tw:{{{SID}}}:l", str(writer.log.entries[2].id))
+    client.close()
+    flag, epoch = await store.inherit(OTHER, 1.0, read, 3)
+    assert (flag, (await store.inherit(OTHER, 1.0, read, 3))) == (Flag.OK, (Flag.OK, epoch))
+    marker = Entry(epoch, 2, 3)
+    assert list((await store.read(SID)).entries) == [*writer.log.entries[:2], marker]
+    assert isinstance(await writer.append("d"), Exception)
 
 
 async def test_a_hole_is_seen_and_cut_by_who_closes(store, writer, each_redis):

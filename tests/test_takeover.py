@@ -148,17 +148,18 @@ async def test_without_anybody_watching_it_goes_on_too(make_process, http):
 
 
 async def test_an_answer_begins_anew_with_a_visible_reset(make_process, http):
-    doomed, other = await make_process(), await make_process()
+    doomed, *others = [await make_process() for _ in range(3)]
     sid = await start(http, doomed, model="anew", prompt="k", rate=100, tokens=200)
-    watch = Watch(clients.sse(http, other, sid))
-    await watch.reach(50)
+    watches = [Watch(clients.sse(http, other, sid)) for other in others]  # the heir's, and not the heir's
+    for watch in watches:
+        await watch.reach(50)
     doomed.signal(signal.SIGKILL)
-    await asyncio.wait_for(watch.done, 15)
-    assert len(watch.resets) == 1
-    assert watch.resets[0]["reason"] == "restarted"
-    assert seqs(watch.events) == list(range(1, 202))
-    assert text_of(watch.events) == await demo_text("k", 200)
-    assert len(epochs(watch.events)) == 1
+    for watch in watches:
+        await asyncio.wait_for(watch.done, 15)
+        assert [reset["reason"] for reset in watch.resets] == ["restarted"]
+        assert seqs(watch.events) == list(range(1, 202))
+        assert text_of(watch.events) == await demo_text("k", 200)
+        assert len(epochs(watch.events)) == 1
 
 
 async def test_an_heir_has_an_heir_but_not_for_ever(make_process, http):

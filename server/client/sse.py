@@ -43,8 +43,6 @@ def _frame(block: bytes) -> Frame | None:
 class Sse:
     """One response; `read` gives the frames that came, perhaps none but a sign of life."""
 
-    name = "sse"
-
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
         self._blocks = Blocks()

@@ -5,7 +5,6 @@ cancelled loses nothing.
 """
 
 from collections import deque
-from types import TracebackType
 from typing import Any, Self
 
 from server.client.caller import Caller
@@ -111,9 +110,7 @@ class Stream:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *failure: object) -> None:
         await self.aclose()
 
     def _given(self, arrival: Arrival) -> None:

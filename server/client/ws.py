@@ -38,8 +38,6 @@ def frame_of(data: bytes) -> Frame | None:
 class Ws:
     """One socket; `read` gives the frames that came, perhaps none but a sign of life."""
 
-    name = "ws"
-
     def __init__(self, socket: "aiohttp.ClientWebSocketResponse[Any]") -> None:
         self._socket = socket
 

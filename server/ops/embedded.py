@@ -28,14 +28,14 @@ from typing import IO
 from urllib.parse import quote
 
 from server.ops import leash
+from server.ops.restarts import Restarts
 from server.settings import SettingsError
 
 log = logging.getLogger(__name__)
 
 PATIENCE = 10.0  # seconds without any sign of life from Valkey
 LOOK = 0.1  # seconds between looks whether it still runs
-BACKOFF = (0.1, 5.0)  # seconds before one that ended by itself is started again: at first, at most
-HEALTHY = 10.0  # seconds after which an end counts as the first again
+AGAIN = 0.2  # seconds before one that ended by itself is started again
 SOCKET_PATH_LIMIT = 103  # bytes; macOS has 104 with the final NUL, Linux 108
 
 CONFIG = {
@@ -75,12 +75,12 @@ class EmbeddedValkey:
             await asyncio.gather(keeping, return_exceptions=True)
 
     async def _keep(self) -> None:
-        delay = BACKOFF[0]
+        restarts = Restarts(AGAIN)
         while self.process is not None:
             born = time.monotonic()
             while self.process.poll() is None:  # noqa: ASYNC110 - it waits for another process
                 await asyncio.sleep(LOOK)
-            delay = BACKOFF[0] if time.monotonic() - born > HEALTHY else min(2 * delay, BACKOFF[1])
+            delay = restarts.wait(time.monotonic() - born)
             code = self.process.returncode
             log.error("the private Valkey ended with code %d; starting it again in %.1f s", code, delay)
             await asyncio.sleep(delay)

@@ -7,10 +7,9 @@ from collections.abc import Hashable, Iterable
 from functools import lru_cache
 from typing import Protocol
 
-from server.errors import RateLimited
+from server.errors import COME_BACK, RateLimited
 
 MINUTE = 60.0
-COME_BACK = 5.0
 KNOWN = 4096
 BEYOND = 2
 """Times as many connections as allowed: so many are told so, further ones are just cut off."""
@@ -21,6 +20,12 @@ class Transport(Protocol):
 
     def get_extra_info(self, name: str) -> object:
         """Return what is known of it."""
+
+
+def peer_of(transport: Transport) -> str | None:
+    """Return the address at the other end, if it has one."""
+    peer = transport.get_extra_info("peername")
+    return str(peer[0]) if isinstance(peer, tuple) else None
 
 
 class Addresses:

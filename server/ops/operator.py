@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
 
 from server import urls
+from server.ops.arguments import Parser
 from server.settings import SettingsError
 
 TIMEOUT = 60.0  # seconds without a byte; a stream gives a sign of life every `heartbeat`
@@ -78,13 +79,8 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise SettingsError(message)
-
-
 def _parser(name: str, about: str, *, session: bool = True) -> argparse.ArgumentParser:
-    parser = _Parser(prog=f"tokenwire {name}", description=about, allow_abbrev=False)
+    parser = Parser(prog=f"tokenwire {name}", description=about)
     default = f"http://127.0.0.1:{os.environ.get('TOKENWIRE_PORT') or os.environ.get('PORT') or 8080}"
     parser.add_argument("--url", default=default, help=f"the server; by default {default}")
     parser.add_argument("--key-file", metavar="FILE", help="file with a key; else OPERATOR_KEY")

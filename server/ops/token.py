@@ -1,6 +1,5 @@
 """`tokenwire token`: makes an API key, or has a running server issue a ticket."""
 
-import argparse
 import json
 import os
 import sys
@@ -8,30 +7,24 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from server.callers import Right, rights_of
 from server.errors import TokenwireError, Unauthorized
 from server.ops import keys
+from server.ops.arguments import Parser
 from server.settings import SettingsError
 
 CREDENTIAL = "TW_TOKEN"
 """The variable with the key that a ticket is asked for with; as an argument everybody would see it."""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise SettingsError(message)
-
-
 def run(argv: Sequence[str]) -> int:
     """Run the command and return its exit code; raise `SettingsError` or `TokenwireError`."""
-    parser = _Parser(
+    parser = Parser(
         prog="tokenwire token",
         description="Make an API key: the key goes to standard output, its line (name, rights, hash) "
         "into a file of keys or to standard error. With --session, print a ticket of a running server.",
         epilog=f"A ticket is asked for with the key in ${CREDENTIAL}.",
-        allow_abbrev=False,
     )
     parser.add_argument("--name", default="default", help="whose key it is")
     parser.add_argument("--rights", help="of create, read, control, admin, with commas between them")

@@ -19,10 +19,11 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple, Self
 
+from server.ops.restarts import Restarts
+
 VARIABLE = "_TOKENWIRE_WORKER"
 PR_SET_PDEATHSIG = 1
-BACKOFF = (0.1, 5.0)  # seconds before a crashed worker is replaced: at first, at most
-HEALTHY = 10.0  # seconds after which a crash counts as the first again
+AGAIN = 0.1  # seconds before a crashed worker is replaced
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +140,7 @@ class Crew:
 
     async def _keep(self, place: int, pipe: int) -> None:
         """Run one worker, and another one in its place, until the crew stops."""
-        delay = BACKOFF[0]
+        restarts = Restarts(AGAIN)
         try:
             while not self._stop.is_set():
                 born = time.monotonic()
@@ -149,11 +150,10 @@ class Crew:
                 if not self._complete:  # it never served: another try would end the same
                     self._code = abs(code)
                     return
-                delay = BACKOFF[0] if time.monotonic() - born > HEALTHY else delay
+                delay = restarts.wait(time.monotonic() - born)
                 log.error("a worker ended with code %d; starting another in %.1f s", code, delay)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._stop.wait(), delay)
-                delay = min(2 * delay, BACKOFF[1])
         finally:
             self._stop.set()
 

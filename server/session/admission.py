@@ -8,9 +8,9 @@ import hmac
 import msgspec
 
 from server.callers import CALLER, OPEN, Right
-from server.errors import Gone, RateLimited
+from server.errors import COME_BACK, RateLimited
 from server.session.hub import Hub
-from server.session.ledger import COME_BACK, Ledger
+from server.session.ledger import Ledger
 from server.session.state import Action, Spec
 from server.session.store import Store
 from server.session.tail import Tail
@@ -41,11 +41,7 @@ class Admission:
         return spec
 
     async def _look_up(self, sid: str) -> Spec:
-        meta = (await self._store.peek(sid)).meta
-        if meta is None:
-            raise await self._hub.absent(sid)
-        if meta.gone:
-            raise Gone()
+        meta = await self._hub.present(sid, await self._store.peek(sid))
         return msgspec.json.decode(meta.spec, type=Spec)
 
     def read(self, tail: Tail) -> None:

@@ -63,6 +63,16 @@ class Read(NamedTuple):
     meta: Meta | None
     entries: tuple[Entry, ...]
 
+    @property
+    def closed(self) -> bool:
+        """Whether the log has its final event, if its last entry was read."""
+        return bool(self.entries) and self.entries[-1].final
+
+    @property
+    def there(self) -> bool:
+        """Whether it is there, or its tombstone; a hash alone is a lease put back: the log follows."""
+        return self.meta is not None and (self.meta.gone or bool(self.entries))
+
 
 class Renewal(NamedTuple):
     """What Redis holds of a session: its epoch, last entry, number of entries and of viewers.

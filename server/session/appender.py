@@ -24,8 +24,6 @@ from server.session.store import Identity, Store
 ENTRY_BYTES = 256 * 1024
 LOOK = 0.09
 """Seconds between looks at the gate and at who listens: either also comes by the bell, which may fail."""
-
-
 LATE = 0.1
 """Seconds that a flight may take without a look at the gate behind it."""
 
@@ -59,7 +57,7 @@ class Appender:
         self._tail = follower.tail
         self._redis = redis
         self._codec = store.codec
-        self._healing = Healing(self, who, follower.tail, store, lease, grace)
+        self._grace = grace
         self._pending: list[bytes] = []
         self._final = False
         self.flight: Entry | None = None
@@ -209,7 +207,9 @@ class Appender:
 
     async def _recover(self) -> None:
         try:
-            await self._healing.settle()
+            # Made anew each time: two that know each other would stay, with the log, until collected.
+            doctor = Healing(self, self._who, self._tail, self._store, self.lease, self._grace)
+            await doctor.settle()
         finally:
             self._recovery = None
         self._submit()

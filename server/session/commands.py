@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from server.events import Cursor
 from server.session import answers
 from server.session.answers import Read
-from server.session.codec import PLAIN, Codec
+from server.session.codec import Codec
 from server.session.jobs import checked
 from server.session.link import Command, Reply
 from server.session.log import Entry
@@ -34,7 +34,7 @@ def keys_of(sid: str) -> tuple[str, str, str]:
     return f"tw:{{{sid}}}:m", f"tw:{{{sid}}}:l", f"tw:{{{sid}}}:v"
 
 
-def append_command(sid: str, entry: Entry, codec: Codec = PLAIN) -> Command:
+def append_command(sid: str, entry: Entry, codec: Codec) -> Command:
     """Return the hot path: append, under the id that is the fence."""
     id, fields = f"{entry.epoch}-{entry.last}", codec.fields(sid, entry)
     return ("XADD", f"tw:{{{sid}}}:l", "NOMKSTREAM", id, *fields)

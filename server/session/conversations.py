@@ -12,13 +12,13 @@ from contextlib import asynccontextmanager
 
 from server.callers import CALLER
 from server.errors import Busy, Gone, NotFound
-from server.session.answers import Flag, Read
+from server.session.answers import Flag
 from server.session.follower import HEALING
-from server.session.producers import Tasks
 from server.session.rows import NOBODY, WHOEVER, Rows, scoped
 from server.session.state import OnBusy, Options
 from server.session.steering import Steering
 from server.session.store import Store
+from server.session.tasks import Tasks
 
 RESERVED = 10.0
 _LOOK = 0.02
@@ -50,7 +50,7 @@ class Conversations:
         for again (not `fresh`, and there already) is none.
         """
         name = options.conversation and scoped(CALLER.get().principal, options.conversation)
-        if name is None or (not fresh and (await self._look(sid)).meta is not None):
+        if name is None or (not fresh and (await self._store.peek(sid)).meta is not None):
             yield int(time.time() * 1000)
             return
         try:
@@ -78,22 +78,22 @@ class Conversations:
         return await self._rows.newest(name)
 
     async def _let_pass(self, sid: str, age: float) -> None:
-        read = await self._look(sid)
+        read = await self._store.peek(sid)
         if read.meta is None and self._lapsed(sid, age):
             await self._steering.wipe(sid)
-        elif read.meta is None or not (read.meta.gone or _ended(read)):
+        elif read.meta is None or not (read.meta.gone or read.closed):
             raise Busy()
 
     async def _abort(self, sid: str, age: float) -> None:
         """End who was the newest; one that is about to start is waited for."""
         loop = asyncio.get_running_loop()
         since = loop.time() - age
-        while (read := await self._look(sid)).meta is None:
+        while (read := await self._store.peek(sid)).meta is None:
             if self._lapsed(sid, loop.time() - since):
                 await self._steering.wipe(sid)
                 return
             await asyncio.sleep(_LOOK)
-        if not (read.meta.gone or _ended(read)):
+        if not (read.meta.gone or read.closed):
             try:
                 await self._steering.end(sid)
             except (Gone, NotFound):
@@ -102,10 +102,3 @@ class Conversations:
     def _lapsed(self, sid: str, age: float) -> bool:
         """Say whether a session that is not there has neither still to start nor to be healed."""
         return age >= RESERVED and self._store.runner.back_for(sid) > HEALING
-
-    async def _look(self, sid: str) -> Read:
-        return await self._store.peek(sid)
-
-
-def _ended(read: Read) -> bool:
-    return bool(read.entries) and read.entries[-1].final

@@ -50,7 +50,8 @@ class Follower:
         self.heal: Callable[[], None] | None = None
         self.learned: Callable[[], None] | None = None
         self.idle_since = self._now()
-        self.due = 0.0
+        self.due = self.seen = 0.0
+        self._asked_at = 0.0
         self._store = store
         self._redis = redis
         self._learned = learned
@@ -72,6 +73,7 @@ class Follower:
     def commands(self) -> Sequence[Command]:
         """Ask for what comes from the tail's last entry on."""
         self._again = False
+        self._asked_at = self._now()
         self._asked = self.tail.log.top
         return read_commands(self.tail.sid, self._asked)
 
@@ -82,6 +84,7 @@ class Follower:
             read = parse_read(self.key, replies, self._store.codec)
         except StoreUnavailable:
             return self.lost()
+        self.seen = self._asked_at
         self.take(read)
         if self._again or len(read.entries) == PAGE:
             self.ring()
@@ -156,8 +159,9 @@ class Follower:
     async def _reload(self) -> None:
         try:
             read = await self._store.read(self.tail.sid)
-            if self.heal is None and read.meta is not None:
-                self.tail.replace(Log(read.entries), "diverged")
+            # A log that is not there at all its producer is about to write, or its lease will lapse.
+            if self.heal is None and read.meta is not None and read.entries:
+                self.tail.replace(Log(read.entries))
                 self._suspect_since = None
         except StoreUnavailable:
             self.due = self._now() + 0.1

@@ -91,7 +91,9 @@ class Healing:
         log = self._tail.log
         if seen.flag in _REFUSED:
             return self._writer.end(_REFUSED[seen.flag])
-        if seen.flag is Flag.GONE or seen.epoch < log.epoch:
+        if seen.flag is Flag.GONE:
+            return await self._restore(gone=True)
+        if seen.epoch < log.epoch:
             return await self._restore()
         if seen.epoch > log.epoch:
             return await self._adopt()
@@ -112,17 +114,21 @@ class Healing:
         self._writer.drop()
         return self._writer.end(Over.CLOSED)
 
-    async def _restore(self) -> bool:
+    async def _restore(self, *, gone: bool = False) -> bool:
         # Only while the lease runs can nobody have closed a log that Redis lost.
         if not self._lease.running:
             return self._writer.end(Over.LOST)
         tail, lease = self._tail, self._lease
-        flag = await self._store.restore(
-            self._who, tail.log.entries, lease.seconds, tail.standing, lease.until_ms
-        )
+        # The lease before the log: where hundreds are lost at once, that has to wait for its turn.
+        flag = await lease.regain(tail.log.top, tail.standing) if gone else Flag.OK
+        if flag is Flag.OK:
+            async with self._store.rewriting:
+                flag = await self._store.restore(
+                    self._who, tail.log.entries, lease.seconds, tail.standing, lease.until_ms
+                )
+            COUNTS.heals += flag is Flag.OK
         if flag in _REFUSED:
             return self._writer.end(_REFUSED[flag])
-        COUNTS.heals += flag is Flag.OK
         return flag is Flag.OK
 
     async def _adopt(self) -> bool:

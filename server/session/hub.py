@@ -6,13 +6,14 @@ tails that nobody uses.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from math import inf
 from typing import Any
 
-from server.errors import Gone, NotFound, StoreUnavailable
+from server.errors import Gone, NotFound
 from server.events import Cursor
-from server.session.answers import Read
+from server.session.answers import Meta, Read
 from server.session.commands import control_channel, log_channel
 from server.session.directory import Directory
 from server.session.doorbell import Doorbell
@@ -22,6 +23,7 @@ from server.session.log import Entry, Log
 from server.session.state import Spec
 from server.session.store import Identity, Store
 from server.session.tail import Tail
+from server.session.tasks import Tasks
 
 TICK = 0.05
 IDLE = 5.0
@@ -31,7 +33,7 @@ ATTEND = 10.0
 class Hub:
     """The tails of one node by session id; `succeed(sid)` takes over from a producer that is gone."""
 
-    succeed: Callable[[str], Awaitable[Any]]
+    succeed: Callable[[str], Coroutine[Any, Any, Any]]
 
     def __init__(
         self,
@@ -52,7 +54,7 @@ class Hub:
         self._opening: dict[str, asyncio.Task[Follower]] = {}
         self._channels: dict[str, str] = {}
         self._attended: dict[str, tuple[int, float]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._clock = asyncio.create_task(self._run(), name="hub-clock")
 
     async def tail(self, sid: str) -> Tail:
@@ -81,10 +83,7 @@ class Hub:
             self._channels |= dict.fromkeys(channels, sid)
             await self._doorbell.listen(*channels)
             read = await self.found(sid)
-            if read.meta is None:
-                raise await self.absent(sid)
-            if read.meta.gone:
-                raise Gone()
+            await self.present(sid, read)
         except BaseException:
             self._hang_up(channels)
             raise
@@ -95,13 +94,21 @@ class Hub:
         """Read a session; just after Redis lost what it had, give its producer time to write it anew."""
         while True:
             read = await self._store.read(sid)
-            if read.meta is not None or await self.settled(sid):
+            if read.there or await self.settled(sid):
                 return read
             await asyncio.sleep(0.05)
 
     async def settled(self, sid: str) -> bool:
         """Say whether a session that Redis does not hold will not be written anew any more."""
         return self._redis.back_for(sid) > HEALING and await self._directory.age() > HEALING
+
+    async def present(self, sid: str, read: Read) -> Meta:
+        """Return the hash of a session that was read; raise `NotFound` or `Gone` if it is not there."""
+        if read.meta is None:
+            raise await self.absent(sid)
+        if read.meta.gone:
+            raise Gone()
+        return read.meta
 
     async def absent(self, sid: str) -> NotFound | Gone:
         """Return the error for a session that has no hash: never there, or there no more."""
@@ -121,7 +128,7 @@ class Hub:
         self._channels[control_channel(sid)] = sid
         self._doorbell.subscribe(control_channel(sid))
 
-    async def inherited(self, sid: str, epoch: int, anew: bool) -> Follower | None:
+    async def inherited(self, sid: str, epoch: int) -> Follower | None:
         """Return the tail of a session that this node has just taken over, in step with Redis.
 
         None if somebody else was faster with something.
@@ -131,21 +138,21 @@ class Hub:
         log = Log(read.entries)
         if log.top != Cursor(epoch, 0) or read.meta is None:
             return None
-        if anew:
-            tail.replace(log, "restarted")
-        else:
-            tail.absorb(read.entries)
-            if tail.log.top != log.top:
-                tail.replace(log, "diverged")
+        tail.absorb(read.entries)
+        if tail.log.top != log.top:
+            tail.replace(log)
         tail.mind(read.meta.turn)
         # Its producer feeds it from now on.
         self._hang_up((log_channel(sid),))
         return self.followers[sid]
 
-    def look(self, sid: str) -> None:
-        """Have a session's tail read on."""
-        if follower := self.followers.get(sid):
-            follower.ring()
+    def look(self, sid: str) -> float:
+        """Have a session's tail read on; return when it was last asked for and came."""
+        follower = self.followers.get(sid)
+        if follower is None:
+            return inf
+        follower.ring()
+        return follower.seen
 
     def model(self, sid: str) -> str:
         """Return the model of a session whose tail is open."""
@@ -181,7 +188,7 @@ class Hub:
         if follower.learned is not None:
             follower.learned()
         elif meta and not meta.gone and meta.lease <= 0 and not tail.log.closed:
-            self._spawn(self.succeed(tail.sid))
+            self._tasks.spawn(self.succeed(tail.sid))
 
     def _viewers_changed(self, tail: Tail) -> None:
         follower = self.followers.get(tail.sid)
@@ -197,7 +204,7 @@ class Hub:
             return
         viewers = len(tail.viewers)
         self._attended[tail.sid] = (viewers, now)
-        self._spawn(self._store.attend(tail.sid, self._node, viewers, 3 * ATTEND, spec.ttl))
+        self._tasks.spawn(self._store.attend(tail.sid, self._node, viewers, 3 * ATTEND, spec.ttl))
 
     async def _run(self) -> None:
         while True:
@@ -230,11 +237,6 @@ class Hub:
         for channel in channels:
             self._channels.pop(channel, None)
 
-    def _spawn(self, work: Awaitable[Any]) -> None:
-        task = asyncio.create_task(_quietly(work))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     async def aclose(self) -> None:
         """Close every tail."""
         self._clock.cancel()
@@ -242,9 +244,4 @@ class Hub:
             await self._clock
         for sid in list(self.followers):
             self.close(sid)
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-async def _quietly(work: Awaitable[Any]) -> None:
-    with suppress(StoreUnavailable, asyncio.CancelledError):
-        await work
+        await self._tasks.finish()

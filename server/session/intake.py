@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
-from server.errors import Gone, PushConflict, SessionClosed, TokenwireError, WrongNode
+from server.errors import PushConflict, SessionClosed, TokenwireError, WrongNode
 from server.session import snapshot
 from server.session.hub import Hub
 from server.session.producer import Producer
@@ -45,12 +45,8 @@ class Intake:
 
     async def _absent(self, sid: str) -> TokenwireError:
         read = await self._store.peek(sid)
-        if read.meta is None:
-            return await self._hub.absent(sid)
-        if read.meta.gone:
-            return Gone()
-        closed = bool(read.entries) and read.entries[-1].final
-        return SessionClosed() if closed else WrongNode()
+        await self._hub.present(sid, read)
+        return SessionClosed() if read.closed else WrongNode()
 
 
 async def _read(body: Body, pieces: AsyncGenerator[bytes, None], feed: Feed) -> None:

@@ -8,7 +8,8 @@ import logging
 import time
 
 from server.errors import StoreUnavailable
-from server.session.answers import Flag, Renewal
+from server.events import Cursor
+from server.session.answers import Flag, Renewal, Turn
 from server.session.store import Identity, Store
 
 log = logging.getLogger(__name__)
@@ -53,10 +54,21 @@ class Lease:
             self._who, self.seconds, self._redis_ms(), self.report, self.size
         )
         if renewal.flag is Flag.OK:
-            self._until = asked + self.seconds
-            self.until_ms = renewal.now_ms + int(self.seconds * 1000)
+            self._granted(asked, renewal.now_ms)
             self.viewers, self.watched = renewal.viewers, renewal.watched
         return renewal
+
+    async def regain(self, top: Cursor, turn: Turn) -> Flag:
+        """Have it named again by a Redis that lost it, before the log up to `top` is there again."""
+        asked = boottime()
+        flag, now_ms = await self._store.regain(self._who, top, self.seconds, turn, self.until_ms)
+        if flag is Flag.OK:
+            self._granted(asked, now_ms)
+        return flag
+
+    def _granted(self, asked: float, now_ms: int) -> None:
+        self._until = asked + self.seconds
+        self.until_ms = now_ms + int(self.seconds * 1000)
 
     async def release(self) -> None:
         """Give the lease back, so that nobody waits for it to lapse; a renewal after that is the same."""

@@ -13,14 +13,12 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from server.errors import RateLimited, StoreUnavailable
+from server.errors import COME_BACK, RateLimited, StoreUnavailable
 from server.session.jobs import Carrier, Note, checked
 from server.session.link import Command
 from server.session.state import Spec
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
-COME_BACK = 5.0
-"""Seconds after which one may ask again for what nobody knows the end of."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,11 +101,6 @@ class Log:
         return self._top[0]
 
     @property
-    def cursor(self) -> Cursor:
-        """The id of the last event."""
-        return Cursor(self.epoch_at(self.head), self.head)
-
-    @property
     def failed(self) -> bool:
         """Whether the log ended in anything but `done`."""
         return self.closed and not self.lines[-1].startswith(b'{"type":"done"')
@@ -116,6 +111,10 @@ class Log:
             return self._epochs[-1]
         at = bisect_right(self._starts, max(seq, 1)) - 1
         return self._epochs[at] if at >= 0 else 0
+
+    def at(self, seq: int) -> Cursor:
+        """Return the cursor of who has read up to event `seq`."""
+        return Cursor(self.epoch_at(seq), seq)
 
     def holds(self, cursor: Cursor) -> bool:
         """Say whether the log has that very event; `<epoch>-0` is good for any epoch it has had."""

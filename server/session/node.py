@@ -7,7 +7,8 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from server.callers import CALLER, Right
-from server.errors import Conflict, Draining, Gone
+from server.counts import Levels
+from server.errors import Conflict, Draining, Gone, StoreUnavailable
 from server.events import Cursor
 from server.session import snapshot
 from server.session.admission import Admission
@@ -19,13 +20,14 @@ from server.session.hub import Hub
 from server.session.intake import Intake
 from server.session.jobs import Carrier
 from server.session.ledger import Ledger
-from server.session.producers import Producers, Rules, Tasks
+from server.session.producers import Producers, Rules
 from server.session.rows import Rows
 from server.session.seat import Seat
 from server.session.state import Action, Options, Spec
 from server.session.steering import Steering
 from server.session.store import Identity, Store
 from server.session.sweeper import sweep_for_ever
+from server.session.tasks import Tasks
 from server.session.viewer import Dialect, Sink, Viewer
 from server.upstream import Head, Models, Request
 
@@ -66,9 +68,8 @@ class Node:
         self._conversations = Conversations(Rows(store.runner), store, self._steering, self._tasks)
         self._producers = Producers(name, store, hub, hot, rules, self._tasks, self._steering.orphaned)
         self._steering.producers = self._producers
-        self.levels: Callable[[], Any] = lambda: self._producers.levels(self.down_for(), self.draining)
         self._intake = Intake(store, hub, self._producers)
-        heirs = Heirs(name, models, store, self._producers, 5 * rules.lease)
+        heirs = Heirs(name, models, store, self._producers, rules.lease)
         hub.succeed = heirs.succeed
         self._tasks.spawn(sweep_for_ever(heirs, directory, secret))
 
@@ -80,6 +81,10 @@ class Node:
     def down_for(self, sid: str | None = None) -> float:
         """Return the seconds since that session's store (or any) was last reached; 0 while it can be."""
         return self._directory.down_for(sid)
+
+    def levels(self) -> Levels:
+        """Say how things stand here, for whoever watches over the node."""
+        return self._producers.levels(self.down_for(), self.draining)
 
     async def start(
         self,
@@ -152,13 +157,15 @@ class Node:
         self._admission.read(tail)
         if after is None:
             return Seat(tail, Cursor(tail.log.epoch, 0))
-        deadline = asyncio.get_running_loop().time() + CATCH_UP
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + CATCH_UP
         while not tail.log.holds(after):
-            ahead = after.seq > tail.log.head
-            if not ahead or asyncio.get_running_loop().time() >= deadline:
+            ahead = after.seq > tail.log.head or after.epoch > tail.log.epoch
+            if not ahead or self._hub.look(sid) >= deadline:
                 return Seat(tail, Cursor(tail.log.epoch, 0), "ahead" if ahead else "diverged")
+            if loop.time() > deadline + self._rules.grace:
+                raise StoreUnavailable()  # a node that cannot ask does not know what the log holds
             await asyncio.sleep(0.02)
-            self._hub.look(sid)
         return Seat(tail, after)
 
     def join(self, seat: Seat, dialect: Dialect, sink: Sink, **facts: Any) -> Viewer:
@@ -196,10 +203,7 @@ class Node:
         """Return the session object."""
         await self._admission.check(Right.READ, sid)
         read = await self._hub.found(sid)
-        if read.meta is None:
-            raise await self._hub.absent(sid)
-        if read.meta.gone:
-            raise Gone()
+        await self._hub.present(sid, read)
         return snapshot.session(sid, read, await self._store.viewers(sid))
 
     async def sessions(self, offset: int, count: int) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import msgspec
@@ -104,7 +105,7 @@ class Producer:
         stopped = not self._reading.done()
         self._reading.cancel()
         await asyncio.wait((self._reading,))
-        if not self._reading.cancelled():
+        with suppress(asyncio.CancelledError):  # asked for it, a task lets go of it, and so of all this
             self.appender.add(encode(self._reading.result()), final=True)
         now = loop.time()
         close_ms = round((now - asked) * 1000, 2) if stopped else None
@@ -146,17 +147,17 @@ class Producer:
         except _OverLimit:
             return Aborted(AbortReason.LIMIT)
         except UpstreamFailed as error:
-            return _failure(error)
+            return Error.of(error)
         except TimeoutError:
             # One of the source's own is its failure, not our limit.
-            return Aborted(AbortReason.LIMIT) if limit.expired() else _failure(UpstreamFailed())
+            return Aborted(AbortReason.LIMIT) if limit.expired() else Error.of(UpstreamFailed())
         except asyncio.CancelledError as cancelled:
             if cancelled.args and isinstance(cancelled.args[0], AbortReason):
                 return Aborted(cancelled.args[0])
             raise
         except Exception as error:
             log.error("an upstream raised: %s", trace(error))
-            return _failure(UpstreamFailed())
+            return Error.of(UpstreamFailed())
 
     def push(self, event: Event) -> None:
         """Take the upstream's next event (`server.upstream.Feed`)."""
@@ -209,13 +210,3 @@ class Producer:
             self._alone_since = now
         if self._alone_since is not None and now - self._alone_since >= ttl:
             await self._orphaned()
-
-
-def _failure(error: UpstreamFailed) -> Error:
-    return Error(
-        code=error.code,
-        message=error.message,
-        retryable=error.retryable,
-        status=error.upstream_status,
-        retry_after=error.retry_after,
-    )

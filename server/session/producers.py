@@ -4,14 +4,13 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 from server.callers import CALLER
 from server.counts import COUNTS, Levels
-from server.errors import StoreUnavailable
-from server.events import AbortReason
+from server.events import AbortReason, Cursor
 from server.session.answers import Flag
 from server.session.appender import Appender
 from server.session.follower import Follower
@@ -24,7 +23,7 @@ from server.session.levels import levels
 from server.session.producer import Bounds, Producer
 from server.session.state import Options, Spec
 from server.session.store import Identity, Store
-from server.traces import trace
+from server.session.tasks import Tasks
 from server.trail import SESSION
 from server.upstream import Request, Takeover, Upstream
 
@@ -74,31 +73,6 @@ class Rules:
 
 def _chosen(option: Any, setting: Any) -> Any:
     return setting if option is None else option
-
-
-class Tasks:
-    """Tasks that are kept, and whose failure is logged."""
-
-    def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[Any]] = set()
-
-    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Run `work` in a task of its own."""
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._finished)
-
-    def _finished(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if error is not None and not isinstance(error, StoreUnavailable):
-            log.error("a task failed: %s", trace(error))
-
-    async def aclose(self) -> None:
-        """Cancel and await them all."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 class Producers:
@@ -162,11 +136,11 @@ class Producers:
         self._begin(producer, follower, epoch)
 
     async def inherit(
-        self, who: Identity, upstream: Upstream, request: Request, *, anew: bool, heirs: int
+        self, who: Identity, upstream: Upstream, request: Request, behind: Cursor | None, *, heirs: int
     ) -> tuple[Flag, int]:
-        """Take over a session whose producer is gone; it runs here if the flag is OK."""
-        flag, epoch = await self._store.inherit(who, self._rules.lease, anew, heirs)
-        if flag is Flag.OK and (follower := await self._hub.inherited(who.sid, epoch, anew)):
+        """Take over a session whose producer is gone, as `Store.inherit` does; if OK, it runs here."""
+        flag, epoch = await self._store.inherit(who, self._rules.lease, behind, heirs)
+        if flag is Flag.OK and (follower := await self._hub.inherited(who.sid, epoch)):
             producer = self._made(who, follower, heir=True)
             producer.start(upstream, request)
             self._begin(producer, follower, epoch)
@@ -207,7 +181,8 @@ class Producers:
                     beats.append((now + self._rules.lease / 3, producer))
 
     def _look_again(self) -> None:
-        for producer in self._running.values():
+        # Those that somebody waits for go first; what is checked waits in that order to be healed.
+        for producer in sorted(self._running.values(), key=lambda p: p.appender.over.done()):
             producer.appender.check()
 
     async def drain(self, seconds: float) -> None:

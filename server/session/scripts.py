@@ -60,8 +60,8 @@ class Runner:
     """
 
     def __init__(self, redis: Carrier, scripts: dict[str, Script]) -> None:
+        self.scripts = scripts
         self._redis = redis
-        self._scripts = scripts
 
     async def script(
         self,
@@ -77,7 +77,7 @@ class Runner:
 
         What goes `beside` it may go elsewhere, and fail.
         """
-        script = self._scripts[name]
+        script = self.scripts[name]
         tail = (len(keys), *keys, *arguments)
 
         async def run() -> Sequence[Any]:

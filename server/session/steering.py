@@ -18,10 +18,11 @@ from server.session import snapshot
 from server.session.answers import Controlled, Flag
 from server.session.hub import Hub
 from server.session.log import Entry
-from server.session.producers import Producers, Rules, Tasks
+from server.session.producers import Producers, Rules
 from server.session.scripts import PATIENCE
 from server.session.state import EFFECT, Action, Gate, Report, status_of
 from server.session.store import Store
+from server.session.tasks import Tasks
 from server.session.viewer import Ending
 
 CONFIRM = 2.0
@@ -122,7 +123,7 @@ class Steering:
         absent_since: float | None = None
         while True:
             read = await self._store.peek(sid)
-            meta, closed = read.meta, bool(read.entries) and read.entries[-1].final
+            meta, closed = read.meta, read.closed
             if meta is not None and meta.gone:
                 return None, None
             if meta is not None and meta.report and closed:

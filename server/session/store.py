@@ -1,5 +1,6 @@
 """Redis, the one store: what changes a session, each a script, and what is read of it."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ import msgspec
 from server.events import Cursor
 from server.session import answers, directory, ledger, rows
 from server.session.answers import Controlled, Flag, Read, Renewal, Turn
-from server.session.codec import PLAIN, Codec
+from server.session.codec import Codec
 from server.session.commands import PAGE, SPEC, control_channel, keys_of, parse_read, read_commands
 from server.session.jobs import Carrier, Note
 from server.session.link import Command
@@ -18,6 +19,8 @@ from server.session.scripts import PATIENCE, Runner, Script
 from server.session.state import Gate, Spec
 
 START = Cursor(0, 0)
+REWRITING = 8
+"""Logs that a node writes anew at a time, lest its renewals wait behind hundreds of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +37,15 @@ class Store:
     """The store's operations; raises `StoreUnavailable` when Redis fails.
 
     Every operation is safe to repeat, so a lost reply is asked for again for `PATIENCE` seconds.
-    Times in seconds, except where Redis' own clock is meant (milliseconds).
+    Times in seconds, except where Redis' own clock is meant (milliseconds). Whoever restores holds one
+    place of `rewriting`.
     """
 
-    def __init__(self, redis: Carrier, scripts: dict[str, Script], codec: Codec = PLAIN) -> None:
+    def __init__(self, redis: Carrier, scripts: dict[str, Script], codec: Codec) -> None:
         self.codec = codec
         self.runner = Runner(redis, scripts)
+        self.rewriting = asyncio.Semaphore(REWRITING)
         self._redis = redis
-        self._scripts = scripts
 
     async def create(self, who: Identity, lease: float) -> tuple[Flag, int]:
         """Start a session; return OK and its epoch, or EXISTS, CONFLICT or GONE."""
@@ -57,17 +61,22 @@ class Store:
         flag, *_ = await self._script("claim", sid, arguments, ring=True)
         return Flag(flag.decode())
 
-    async def inherit(self, who: Identity, lease: float, anew: bool, heirs: int) -> tuple[Flag, int]:
-        """Take over a session whose lease has lapsed: OK and the epoch, HELD, CLOSED, SPENT or GONE."""
-        arguments = (who.owner, _ms(lease), _ms(who.spec.ttl), int(anew), heirs)
+    async def inherit(
+        self, who: Identity, lease: float, behind: Cursor | None, heirs: int
+    ) -> tuple[Flag, int]:
+        """Take over a session whose lease has lapsed: OK and the epoch, HELD, CLOSED, SPENT or GONE.
+
+        To go on `behind` an entry it must be the last, else MOVED; None begins the log anew.
+        """
+        arguments = (who.owner, _ms(lease), _ms(who.spec.ttl), str(behind or ""), heirs)
         flag, *rest = await self._script("inherit", who.sid, arguments, ring=True)
         return Flag(flag.decode()), int(rest[0]) if flag == b"OK" else 0
 
     def extend_command(self, who: Identity, log: Log, entry: Entry) -> Command:
         """Return an heir's append, behind the very log that it knows."""
         known = (who.owner, str(log.top), len(log.entries), f"{entry.epoch}-{entry.last}")
-        script, fields = self._scripts["extend"].source, self.codec.fields(who.sid, entry)
-        return ("EVAL", script, 2, *keys_of(who.sid)[:2], *known, *fields)
+        script, fields = self.runner.scripts["extend"], self.codec.fields(who.sid, entry)
+        return ("EVAL", script.source, 2, *keys_of(who.sid)[:2], *known, *fields)
 
     async def renew(
         self, who: Identity, lease: float, now_ms: int, report: bytes = b"", size: int = 0
@@ -100,16 +109,28 @@ class Store:
         self, who: Identity, entries: Sequence[Entry], lease: float, turn: Turn, until_ms: int
     ) -> Flag:
         """Write the whole log anew from its producer's memory, until `until_ms` of Redis' clock."""
-        top = entries[-1]
-        arguments: list[Any] = [
-            who.owner, top.epoch, _ms(lease), _ms(who.spec.ttl), self._spec(who),
-            who.digest, *_turned(turn), str(top.id), until_ms,
-        ]  # fmt: skip
+        rows: list[Any] = []
         for entry in entries:
             fields = (str(entry.id), *self.codec.fields(who.sid, entry))
-            arguments += (len(fields), *fields)
-        reply = await self._script("restore", who.sid, arguments, ring=True)
-        return Flag(reply[0].decode())
+            rows += (len(fields), *fields)
+        return (await self._restored(who, entries[-1].id, lease, turn, until_ms, rows))[0]
+
+    async def regain(
+        self, who: Identity, top: Cursor, lease: float, turn: Turn, until_ms: int
+    ) -> tuple[Flag, int]:
+        """Write a lost hash anew, and with it the lease, before the log; return Redis' clock, too."""
+        return await self._restored(who, top, lease, turn, until_ms, ())
+
+    async def _restored(
+        self, who: Identity, top: Cursor, lease: float, turn: Turn, until_ms: int, rows: Sequence[Any]
+    ) -> tuple[Flag, int]:
+        arguments = (
+            who.owner, top.epoch, _ms(lease), _ms(who.spec.ttl), self._spec(who),
+            who.digest, *_turned(turn), str(top), until_ms, *rows,
+        )  # fmt: skip
+        # Whoever restores looks again where things stand before another try.
+        flag, *rest = await self._script("restore", who.sid, arguments, ring=bool(rows), patience=0)
+        return Flag(flag.decode()), int(rest[0]) if flag == b"OK" else 0
 
     async def attend(self, sid: str, node: str, viewers: int, lease: float, ttl: float) -> None:
         """Say how many viewers this node has; rings."""

@@ -6,8 +6,8 @@ When the log grows the tail sweeps its viewers once; the bytes are made once for
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 
-from server.events import Cursor
 from server.session.answers import Shut, Turn
+from server.session.jobs import nobody
 from server.session.log import Absorbed, Entry, Log
 from server.session.viewer import Dialect, Encoding, Ending, Sink, Viewer
 
@@ -15,10 +15,6 @@ AT_ONCE = 8
 SLICE_VIEWERS = 500
 SLICES = 16
 """Slices that are kept until the next sweep; of a log that has ended none may come."""
-
-
-def _nobody() -> None:
-    """Be told, and do nothing."""
 
 
 class Tail:
@@ -33,7 +29,7 @@ class Tail:
         self.turn = Turn()
         self.gate: int | None = None
         self.viewers: dict[Viewer, None] = {}
-        self.turned: Callable[[], None] = _nobody
+        self.turned: Callable[[], None] = nobody
         self._changed = changed
         self._encodings: dict[Dialect, Encoding] = {}
         self._slices: dict[tuple[int, int, int], bytes] = {}
@@ -156,12 +152,17 @@ class Tail:
         names = {id(e): type(d).__name__.lower() for d, e in self._encodings.items()}
         return ((names.get(id(viewer.encoding), "other"), viewer) for viewer in self.viewers)
 
-    def replace(self, log: Log, reason: str) -> None:
-        """Go on with another log: whoever stands where it has nothing drops all and reads it anew."""
+    def replace(self, log: Log, reason: str = "diverged") -> None:
+        """Go on with another log: whoever stands where it has nothing drops all and reads it anew.
+
+        A log that begins under a later epoch than the one before was restarted, whatever the `reason`.
+        """
         old, self.log = self.log, log
+        if log.entries and log.entries[0].epoch > old.epoch:
+            reason = "restarted"
         self._encodings_anew()
         for viewer in list(self.viewers):
-            if not log.holds(Cursor(old.epoch_at(viewer.position), viewer.position)):
+            if not log.holds(old.at(viewer.position)):
                 viewer.reset(reason, log.epoch)
         self.sweep()
 

@@ -121,7 +121,7 @@ class Viewer:
         tail, sink, position = self.tail, self.sink, self.position
         while not (self.held or self.frozen) and position < (limit := tail.limit):
             if sink.full:
-                self._catch_up()
+                self._catching_up = asyncio.create_task(self._drain())
                 return
             stop = limit if limit - position <= FEW else self._page(position, limit)
             sink.write(tail.slice(self.encoding, position, stop))
@@ -148,9 +148,6 @@ class Viewer:
     def still(self) -> bool:
         """Whether nothing may be written, whatever the log holds."""
         return self.held or self.frozen
-
-    def _catch_up(self) -> None:
-        self._catching_up = asyncio.create_task(self._drain())
 
     async def _drain(self) -> None:
         try:

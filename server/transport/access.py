@@ -13,7 +13,7 @@ from server.callers import CALLER, NOBODY, OPEN, Caller
 from server.errors import Unauthorized
 from server.ops import tickets
 from server.ops.auth import Auth
-from server.ops.limits import Addresses
+from server.ops.limits import Addresses, peer_of
 from server.ops.tickets import GRACE
 from server.session.ledger import Ledger
 from server.settings import Settings
@@ -47,9 +47,9 @@ class Access:
 
     def arrived(self, request: web.Request) -> None:
         """Count a request of an address; raise `RateLimited`."""
-        peer = request.transport.get_extra_info("peername") if request.transport else None
+        peer = peer_of(request.transport) if request.transport else None
         forwarded = ",".join(request.headers.getall("X-Forwarded-For", ())) or None
-        address = self._addresses.of(peer[0] if isinstance(peer, tuple) else None, forwarded)
+        address = self._addresses.of(peer, forwarded)
         self._addresses.request(request.protocol, address)
 
     async def caller(self, request: web.Request) -> Caller:

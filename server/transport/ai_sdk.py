@@ -5,6 +5,7 @@ the same message id, and drops what it had.
 """
 
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -20,7 +21,6 @@ from server.transport.conversations import name_from
 from server.transport.parts import Answer
 from server.transport.ui_messages import chat_body, message_id
 from server.wire.ai_sdk import AiSdk
-from server.wire.fold import sse
 
 _HEADERS = {"x-vercel-ai-ui-message-stream": "v1"}
 
@@ -28,10 +28,9 @@ _HEADERS = {"x-vercel-ai-ui-message-stream": "v1"}
 async def begin(node: Node, chat: dict[str, Any], key: str | None = None) -> Seat:
     """Start the answer of a chat; return the seat at its start."""
     start = bodies.start_of(chat_body(chat), node.models.default)
-    sid = bodies.new_sid() if key is None else bodies.sid_of(key, node.secret)
     goes_on = message_id(chat)
     echo = {"message_id": goes_on} if goes_on else None
-    await node.start(sid, start.request, start.options, start.digest, fresh=key is None, echo=echo)
+    sid, _ = await api.started(node, start, key, echo=echo)
     return await node.seat(sid, None)
 
 
@@ -53,26 +52,18 @@ def dialect_of(node: Node, seat: Seat, numbered: bool = False) -> AiSdk:
     return AiSdk(echo.get("message_id", seat.tail.sid), numbered)
 
 
-async def _stream(request: web.Request, seat: Seat, *, whole: bool = True) -> web.StreamResponse:
-    dialect = dialect_of(request.app[CONTEXT].node, seat)
-    begun = dialect.begin()[1] if whole else ()
-    opening = b"".join(sse(place, part, None) for place, part in enumerate(begun))
+def _reply(request: web.Request, seat: Seat) -> Answer:
+    # Who has read nothing yet is told first what message this is.
+    held = None if seat.cursor.seq else 0
     headers = _HEADERS | {"X-Session-Id": seat.tail.sid}
-    return await parts.stream(request, seat, Answer(dialect, headers, opening))
+    return Answer(dialect_of(request.app[CONTEXT].node, seat), headers, held)
 
 
-async def _go_on(request: web.Request) -> web.StreamResponse:
-    """Stream any session in the chat's chunks, from the client's cursor on."""
-    after, node = bodies.cursor_from(request), request.app[CONTEXT].node
-    seat = await node.seat(api.sid_from(request), after)
-    if seat.reset is not None:
-        raise Gone("The log does not hold that event any more: read it from the start.")
-    if seat.at_end:
-        return web.Response(status=204)
-    return await _stream(request, seat, whole=after is None)
+async def _stream(request: web.Request, seat: Seat) -> web.StreamResponse:
+    return await parts.stream(request, seat, _reply(request, seat))
 
 
-api.FORMATS["ai-sdk"] = _go_on
+api.FORMATS["ai-sdk"] = partial(parts.go_on, reply=_reply)
 
 
 @routes.post("/api/chat")

@@ -6,9 +6,9 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from server.errors import BadCursor, InvalidRequest, NotFound
+from server.errors import InvalidRequest
+from server.session.node import Node
 from server.session.state import Action
-from server.trail import SESSION
 from server.transport import bodies, sse
 from server.transport.bodies import Start
 from server.transport.context import CONTEXT
@@ -32,11 +32,7 @@ def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) 
 
 def sid_from(request: web.Request) -> str:
     """Return the path's session id; what cannot be one is an unknown session."""
-    sid = request.match_info["sid"]
-    if not bodies.valid_sid(sid):
-        raise NotFound()
-    SESSION.set(sid)
-    return sid
+    return bodies.sid_in(request.match_info, "sid")
 
 
 def location(request: web.Request, sid: str) -> str:
@@ -44,10 +40,20 @@ def location(request: web.Request, sid: str) -> str:
     return f"{request.path.partition('/v1/')[0]}/v1/sessions/{sid}"
 
 
+async def started(
+    node: Node, start: Start, key: str | None, scope: str = "", echo: dict[str, Any] | None = None
+) -> tuple[str, bool]:
+    """Start a session, or find the one of this idempotency key; return its id, and whether it is new.
+
+    Raise as `Node.start` does; `scope` is of `bodies.sid_of`.
+    """
+    sid = bodies.new_sid() if key is None else bodies.sid_of(key, node.secret, scope)
+    new = await node.start(sid, start.request, start.options, start.digest, fresh=key is None, echo=echo)
+    return sid, new
+
+
 async def _start(request: web.Request, start: Start) -> tuple[str, bool]:
-    node, key = request.app[CONTEXT].node, request.headers.get("Idempotency-Key")
-    sid = bodies.new_sid() if key is None else bodies.sid_of(key, node.secret)
-    return sid, await node.start(sid, start.request, start.options, start.digest, fresh=key is None)
+    return await started(request.app[CONTEXT].node, start, request.headers.get("Idempotency-Key"))
 
 
 async def _start_and_stream(request: web.Request, start: Start, form: Form) -> web.StreamResponse:
@@ -76,8 +82,6 @@ async def one_shot(request: web.Request) -> web.StreamResponse:
     context = request.app[CONTEXT]
     if (back := bodies.qualified_cursor(request)) is not None:
         seat = await context.node.seat(*back)
-        if seat.at_end:
-            return web.Response(status=204)
         return await sse.deliver(request, seat, sse.ONE_SHOT, {"X-Session-Id": back[0]})
     query = {k: v for k, v in request.query.items() if k in ("prompt", "model")}
     start = bodies.start_of(query, context.node.models.default)
@@ -93,10 +97,10 @@ async def list_sessions(request: web.Request) -> web.Response:
 
 
 def _number(request: web.Request, name: str, default: int, top: int) -> int:
-    text = request.query.get(name, str(default))
-    if not (text.isascii() and text.isdigit() and len(text) < 8 and int(text) <= top):
+    number = bodies.number(request.query.get(name, str(default)), 7)
+    if number is None or number > top:
         raise InvalidRequest(f"`{name}` must be a number from 0 to {top}.")
-    return int(text)
+    return number
 
 
 @routes.get("/v1/sessions/{sid}")
@@ -112,13 +116,9 @@ async def attach(request: web.Request) -> web.StreamResponse:
         if name not in FORMATS:
             raise InvalidRequest(f"`format` is one of {', '.join(FORMATS)}.")
         return await FORMATS[name](request)
-    form = sse.form_of(request) or sse.SSE
     after = bodies.cursor_from(request)
-    if form.bare and after is not None:
-        raise BadCursor("A plain text body has no event ids, so it cannot be resumed.")
+    form = sse.form_from(request, after)
     seat = await request.app[CONTEXT].node.seat(sid_from(request), after)
-    if seat.at_end:
-        return web.Response(status=204)
     return await sse.deliver(request, seat, form)
 
 

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import re
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +46,28 @@ def is_text(header: str) -> bool:
     return _NO_TEXT.search(header) is None
 
 
+def sid_in(given: Mapping[str, Any], name: str) -> str:
+    """Return the session id that has that name; what cannot be one is an unknown session."""
+    sid = given.get(name)
+    if not valid_sid(sid):
+        raise NotFound()
+    SESSION.set(str(sid))
+    return str(sid)
+
+
+def number(text: str, digits: int) -> int | None:
+    """Read a number of at most so many digits; None for anything else."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= digits else None
+
+
+def merged_in(given: Mapping[str, Any]) -> bool:
+    """Say whether `delivery` asks for merged events."""
+    delivery = given.get("delivery", "each")
+    if delivery not in ("each", "merged"):
+        raise InvalidRequest("`delivery` is one of each, merged.")
+    return bool(delivery == "merged")
+
+
 def cursor_of(text: str | None) -> Cursor | None:
     """Read a cursor; None or an empty one means from the start, anything else raises `BadCursor`."""
     return Cursor.parse(text) if text else None
@@ -52,8 +75,12 @@ def cursor_of(text: str | None) -> Cursor | None:
 
 def cursor_from(request: web.Request) -> Cursor | None:
     """Read `Last-Event-ID`, else `?after=`; the header wins."""
+    return cursor_of(_place_in(request))
+
+
+def _place_in(request: web.Request) -> str:
     header = request.headers.get("Last-Event-ID")
-    return cursor_of(header if header is not None else request.query.get("after"))
+    return header if header is not None else request.query.get("after", "")
 
 
 def qualified_cursor(request: web.Request) -> tuple[str, Cursor] | None:
@@ -69,9 +96,7 @@ def qualified_cursor(request: web.Request) -> tuple[str, Cursor] | None:
 
 def conversation_cursor(request: web.Request) -> tuple[str | None, Cursor | None]:
     """Read a cursor with the session that it is of, if it says so: None twice for none."""
-    header = request.headers.get("Last-Event-ID")
-    text = header if header is not None else request.query.get("after", "")
-    sid, dot, cursor = text.rpartition(".")
+    sid, dot, cursor = _place_in(request).rpartition(".")
     if dot and not valid_sid(sid):
         raise BadCursor()
     return sid or None, cursor_of(cursor)
@@ -153,13 +178,14 @@ def _messages(rest: dict[str, Any]) -> list[dict[str, Any]]:
 
 def head_of(request: web.Request) -> Head:
     """Read the head of a pushed body; one without a type is text, as `curl -T-` sends it."""
-    number, last = request.headers.get("Producer-Seq"), request.query.get("final")
-    if number is not None and not (number.isascii() and number.isdigit() and len(number) < 16):
+    seq, last = request.headers.get("Producer-Seq"), request.query.get("final")
+    place = None if seq is None else number(seq, 15)
+    if seq is not None and place is None:
         raise InvalidRequest("`Producer-Seq` is a number.")
     if last not in (None, "done"):
         raise InvalidRequest("`final` can only be done.")
     kind = request.headers.get("Content-Type", "text/plain")
-    return Head(kind, None if number is None else int(number), last is not None)
+    return Head(kind, place, last is not None)
 
 
 def new_sid() -> str:
@@ -178,15 +204,6 @@ def sid_of(key: str, secret: bytes, scope: str = "") -> str:
     name = f"{scope}\0{key}" if scope else key
     mac = hmac.digest(secret, name.encode(), "sha256")
     return base64.urlsafe_b64encode(mac[:24]).decode()
-
-
-def sid_in(message: dict[str, Any]) -> str:
-    """Return a message's session id; what cannot be one is an unknown session."""
-    sid = message.get("session")
-    if not valid_sid(sid):
-        raise NotFound()
-    SESSION.set(str(sid))
-    return str(sid)
 
 
 def viewer_scope(message: dict[str, Any]) -> bool:

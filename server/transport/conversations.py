@@ -6,7 +6,7 @@ drop what it has, and reads the newest from its start.
 
 from aiohttp import web
 
-from server.errors import BadCursor, NotFound
+from server.errors import NotFound
 from server.events import Cursor
 from server.session.seat import Seat
 from server.session.state import Action
@@ -53,18 +53,14 @@ async def delete(request: web.Request) -> web.Response:
 @routes.get("/v1/conversations/{name:[^/]+}/events")
 async def attach(request: web.Request) -> web.StreamResponse:
     """Stream the newest session from the client's cursor on."""
-    form = sse.form_of(request) or sse.SSE
-    seat = await _seat(request, form)
-    if seat.at_end:
-        return web.Response(status=204)
+    of, after = bodies.conversation_cursor(request)
+    form = sse.form_from(request, after)
+    seat = await _seat(request, of, after)
     headers = {"X-Session-Id": seat.tail.sid}
     return await sse.deliver(request, seat, sse.ONE_SHOT if form is sse.SSE else form, headers)
 
 
-async def _seat(request: web.Request, form: sse.Form) -> Seat:
-    of, after = bodies.conversation_cursor(request)
-    if form.bare and after is not None:
-        raise BadCursor("A plain body has no event ids, so it cannot be resumed.")
+async def _seat(request: web.Request, of: str | None, after: Cursor | None) -> Seat:
     node, sid = request.app[CONTEXT].node, await _newest(request)
     if of is None or of == sid:
         return await node.seat(sid, after)

@@ -8,10 +8,9 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from aiohttp import web
 
 from server.callers import NOBODY, OPEN, Caller
-from server.errors import RateLimited
+from server.errors import COME_BACK, RateLimited
 
 LOOK = 1.0
-COME_BACK = 5.0
 
 
 class Door:

@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from server.errors import InvalidRequest, TokenwireError
-from server.ops.limits import Addresses
+from server.ops.limits import Addresses, peer_of
 from server.traces import trace
 from server.transport.guard import error_response
 
@@ -63,8 +63,7 @@ class _Doorstep(web.Server):
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
-        peer = transport.get_extra_info("peername")
-        if not self._addresses.enter(handler, peer[0] if isinstance(peer, tuple) else None):
+        if not self._addresses.enter(handler, peer_of(transport)):
             transport.abort()
         elif self._addresses.is_over(handler):
             asyncio.get_running_loop().call_later(PATIENCE, handler.force_close)

@@ -9,7 +9,6 @@ from aiohttp import web
 from server.callers import CALLER, NOBODY
 from server.errors import InvalidRequest, RateLimited, Unauthorized
 from server.ops.limits import Bucket
-from server.session.viewer import Ending
 from server.transport.access import ACCESS
 from server.transport.context import CONTEXT
 from server.transport.doors import DOOR
@@ -18,14 +17,10 @@ INTRODUCTION = 10.0
 """Seconds in which a socket must say whose it is, if its request did not."""
 FLOOD = 100
 """Commands over the limit that are answered before a socket is closed."""
-HEARTBEAT = 15.0
-CLOSE = {
-    Ending.FINAL: 1000,
-    Ending.GONE: 4410,
-    Ending.MOVING: 1012,
-    Ending.SLOW: 4408,
-    Ending.LOST: 1001,
-}
+
+
+def _nobody(*told: object) -> None:
+    """Be told, and do nothing."""
 
 
 class Guest:
@@ -51,6 +46,10 @@ class Guest:
             if self._patience < 0:
                 self._end(error.close, error.code)
             raise
+
+    def gone(self) -> None:
+        """Let go of the socket: it, its request and that one's door know each other."""
+        self._end, self._door.leave = _nobody, _nobody
 
     def _leave(self) -> None:
         if self._door.caller is NOBODY or not self._access.holds(self._door.caller):

@@ -1,14 +1,13 @@
 """OpenAI's chat completions and models, for their clients as they are."""
 
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
-from server.errors import Gone, InvalidRequest, TokenwireError, UnknownModel
+from server.errors import InvalidRequest, TokenwireError, UnknownModel
 from server.events import decode, decode_final
 from server.session.log import Log
 from server.session.seat import Seat
@@ -17,11 +16,12 @@ from server.transport import api, bodies, parts
 from server.transport.api import answer, routes
 from server.transport.bodies import Start
 from server.transport.context import CONTEXT
+from server.transport.guard import Handler
 from server.transport.parts import Answer
 from server.wire.openai_chat import Chat
 from server.wire.openai_errors import Failure, Refused, of_error, of_final, refuse
+from server.wire.openai_input import flag_in, object_in
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 TRIES = 8
 """Runs under one idempotency key at most, each after one that was in vain."""
 
@@ -53,10 +53,9 @@ async def begin(
     A run that failed in a way that may pass, or that everybody left, is no answer: the next call with
     its key tries again.
     """
-    node, key = request.app[CONTEXT].node, request.headers.get("Idempotency-Key")
+    node, key = request.app[CONTEXT].node, request.headers.get("Idempotency-Key") or None
     for attempt in range(TRIES):
-        sid = bodies.sid_of(key, node.secret, f"{scope} {attempt}") if key else bodies.new_sid()
-        new = await node.start(sid, start.request, start.options, start.digest, fresh=not key, echo=echo)
+        sid, new = await api.started(node, start, key, f"{scope} {attempt}", echo)
         seat = await node.seat(sid, None)
         if new or not _in_vain(seat.tail.log):
             break
@@ -88,14 +87,6 @@ def ids(seat: Seat) -> dict[str, str]:
     return {"X-Session-Id": seat.tail.sid, "X-Request-Id": seat.tail.sid}
 
 
-def flag_in(body: dict[str, Any], name: str) -> bool:
-    """Return a parameter that is true or false, by default false."""
-    value = body.get(name)
-    if not (value is None or isinstance(value, bool)):
-        raise InvalidRequest(f"`{name}` must be true or false.")
-    return bool(value)
-
-
 @routes.post("/v1/chat/completions")
 @in_openais_words
 async def chat_completions(request: web.Request) -> web.StreamResponse:
@@ -103,7 +94,8 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
     body = await bodies.json_body(request)
     if body.get("n") not in (None, 1):
         raise InvalidRequest("`n` must be 1: a session is one answer.")
-    streams, echo = flag_in(body, "stream"), {"include_usage": _include_usage(body)}
+    streams = flag_in(body, "stream")
+    echo = {"include_usage": flag_in(object_in(body, "stream_options"), "include_usage")}
     start = bodies.start_of(body, request.app[CONTEXT].node.models.default)
     start = replace(start, options=kept(request, start.options))
     seat, new = await begin(request, start, echo, "chat")
@@ -117,32 +109,17 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
     return answer(dialect.completion(map(decode, log.lines)), headers=ids(seat))
 
 
-def _include_usage(body: dict[str, Any]) -> bool:
-    options = body.get("stream_options")
-    if not (options is None or isinstance(options, dict)):
-        raise InvalidRequest("`stream_options` must be an object.")
-    return flag_in(options or {}, "include_usage")
-
-
 def _dialect(request: web.Request, seat: Seat) -> Chat:
     spec = request.app[CONTEXT].node.spec(seat)
     include_usage = bool((spec.echo or {}).get("include_usage"))
     return Chat(seat.tail.sid, spec.model, spec.created // 1000, include_usage)
 
 
-@in_openais_words
-async def _go_on(request: web.Request) -> web.StreamResponse:
-    """Stream any session as a chat completion, from the client's cursor on."""
-    after, sid = bodies.cursor_from(request), api.sid_from(request)
-    seat = await request.app[CONTEXT].node.seat(sid, after)
-    if seat.reset is not None:
-        raise Gone("The log does not hold that event any more: read it from the start.")
-    if seat.at_end:
-        return web.Response(status=204)
-    return await parts.stream(request, seat, Answer(_dialect(request, seat), ids(seat)))
+def _reply(request: web.Request, seat: Seat) -> Answer:
+    return Answer(_dialect(request, seat), ids(seat))
 
 
-api.FORMATS["openai"] = _go_on
+api.FORMATS["openai"] = in_openais_words(partial(parts.go_on, reply=_reply))
 
 
 @routes.get("/v1/models/{model:.+}")

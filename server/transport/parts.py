@@ -6,23 +6,25 @@ be told (`refuse`), the first event is awaited before the headers go out.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 
 from aiohttp import web
 
-from server.errors import Gone, StoreUnavailable
+from server.errors import Gone, InvalidRequest, StoreUnavailable
 from server.events import FinalEvent, decode_final
 from server.session.log import Log
+from server.session.node import CATCH_UP
 from server.session.seat import Seat
 from server.session.tail import Tail
 from server.session.viewer import Dialect, Ending, Sink, Viewer
+from server.transport import bodies
+from server.transport.api import sid_from
 from server.transport.context import CONTEXT
-from server.transport.sse import beat, opened
+from server.transport.sse import opened
+from server.transport.watching import SSE_SIGNS, Watching, show
 from server.wire.fold import Folded
-from server.wire.native import DEGRADED, KEEP_ALIVE
 from server.wire.text import Silence
 
 PATIENCE = 40.0
@@ -37,13 +39,14 @@ Refuse = Callable[[FinalEvent], Exception | None]
 class Answer:
     """How a session is to be sent: its dialect, and the response's headers.
 
-    `first` is sent before the log (`Folded.place`). With `refuse`, a failure before the first event is
-    raised. With `stays` the client, who could not come back, is not sent off when this node drains.
+    With `held`, its client holds so many parts of the stream and is sent the others, wherever it sits.
+    With `refuse`, a failure before the first event is raised. With `stays` the client, who could not
+    come back, is not sent off when this node drains.
     """
 
     dialect: Dialect
     headers: Mapping[str, str]
-    first: bytes = b""
+    held: int | None = None
     refuse: Refuse | None = None
     stays: bool = False
 
@@ -51,7 +54,7 @@ class Answer:
 class Threshold:
     """The sink of a stream whose headers are not sent yet: keeps a first piece, then it is full."""
 
-    def __init__(self, first: bytes) -> None:
+    def __init__(self, first: bytes = b"") -> None:
         self.begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._kept = [first]
         self._opened = asyncio.Event()
@@ -88,22 +91,50 @@ async def folded(tail: Tail, dialect: Dialect) -> Folded:
         await asyncio.sleep(0)
 
 
+async def placed(tail: Tail, dialect: Dialect, held: int) -> tuple[Seat, bytes]:
+    """Return where a client reads on that holds the first `held` parts, and the parts up to there.
+
+    The log gets 2 s to come to that; then raise `InvalidRequest`.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + CATCH_UP
+    while (place := (await folded(tail, dialect)).place(tail.log, tail.limit, held)) is None:
+        if tail.log.closed or loop.time() >= deadline:
+            raise InvalidRequest("The answer has not come to that chunk.")
+        await asyncio.sleep(0.02)
+    seq, rest = place
+    return Seat(tail, tail.log.at(seq)), rest
+
+
+async def go_on(request: web.Request, reply: Callable[[web.Request, Seat], Answer]) -> web.StreamResponse:
+    """Stream any session in a dialect, from the client's cursor on (for `api.FORMATS`)."""
+    after, sid = bodies.cursor_from(request), sid_from(request)
+    seat = await request.app[CONTEXT].node.seat(sid, after)
+    if seat.reset is not None:
+        raise Gone("The log does not hold that event any more: read it from the start.")
+    if seat.at_end:
+        return web.Response(status=204)
+    return await stream(request, seat, reply(request, seat))
+
+
 async def stream(request: web.Request, seat: Seat, answer: Answer) -> web.StreamResponse:
     """Stream a session from `seat` on until its end, or until the client leaves."""
-    if seat.cursor.seq:
+    first = b""
+    if answer.held is not None:
+        seat, first = await placed(seat.tail, answer.dialect, answer.held)
+    elif seat.cursor.seq:
         await folded(seat.tail, answer.dialect)
-    threshold = Threshold(answer.first)
-    with watching(request, seat, answer.dialect, threshold, stays=answer.stays) as viewer:
+    threshold = Threshold(first)
+    with Watching(request, seat, answer.dialect, threshold, stays=answer.stays) as viewer:
         if answer.refuse is not None:
             # The first event, the end, or as long as a status may wait.
-            first = (threshold.begun, viewer.ended)
-            await asyncio.wait(first, timeout=PATIENCE, return_when="FIRST_COMPLETED")
+            something = (threshold.begun, viewer.ended)
+            await asyncio.wait(something, timeout=PATIENCE, return_when="FIRST_COMPLETED")
             _check(viewer, answer.refuse)
         response, sink = await opened(request, {"Content-Type": "text/event-stream", **answer.headers})
         viewer.sink = sink
         threshold.open(sink)
-        heart = request.app[CONTEXT].heart
-        heart.join(viewer, partial(beat, request, viewer, KEEP_ALIVE, DEGRADED))
+        show(request, viewer, SSE_SIGNS)
         ending = await viewer.ended
     if ending is Ending.FINAL:
         with suppress(ConnectionError):
@@ -118,7 +149,7 @@ async def whole(request: web.Request, seat: Seat) -> Log:
 
     Raise `Gone` or `StoreUnavailable` if there will be no end to see.
     """
-    with watching(request, seat, Silence(), Threshold(b""), stays=True) as viewer:
+    with Watching(request, seat, Silence(), Threshold(), stays=True) as viewer:
         _demand(await viewer.ended)
         return viewer.tail.log
 
@@ -126,25 +157,6 @@ async def whole(request: web.Request, seat: Seat) -> Log:
 def _demand(ending: Ending) -> None:
     if ending is not Ending.FINAL:
         raise Gone() if ending is Ending.GONE else StoreUnavailable()
-
-
-@contextmanager
-def watching(
-    request: web.Request, seat: Seat, dialect: Dialect, sink: Sink, *, stays: bool
-) -> Iterator[Viewer]:
-    """Join as a viewer that is minded: its client's and Redis' absence, and that this node drains."""
-    node, heart = request.app[CONTEXT].node, request.app[CONTEXT].heart
-    viewer = node.join(seat, dialect, sink)
-    leave = viewer.move
-    heart.join(viewer, partial(beat, request, viewer, b"", b""))
-    if not stays:
-        node.leavers.add(leave)
-    try:
-        yield viewer
-    finally:
-        node.leavers.discard(leave)
-        heart.leave(viewer)
-        viewer.leave()
 
 
 def _check(viewer: Viewer, refuse: Refuse) -> None:

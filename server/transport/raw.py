@@ -12,7 +12,8 @@ from server.session.viewer import Ending
 from server.transport import sse
 from server.transport.api import routes, sid_from
 from server.transport.context import CONTEXT
-from server.transport.parts import Threshold, watching
+from server.transport.parts import Threshold
+from server.transport.watching import Watching
 from server.wire.raw import Raw, content_type
 
 _SANDBOX = {"Content-Security-Policy": "default-src 'none'; sandbox"}
@@ -31,8 +32,8 @@ async def raw(request: web.Request) -> web.StreamResponse:
 
 async def _begun(request: web.Request, seat: Seat) -> None:
     """Wait, as one who watches, for something to show or for the end."""
-    threshold = Threshold(b"")
-    with watching(request, seat, Raw(), threshold, stays=False) as viewer:
+    threshold = Threshold()
+    with Watching(request, seat, Raw(), threshold) as viewer:
         await asyncio.wait((threshold.begun, viewer.ended), return_when=asyncio.FIRST_COMPLETED)
         if not threshold.begun.done() and viewer.ended.result() is not Ending.FINAL:
             raise Gone() if viewer.ended.result() is Ending.GONE else Draining()

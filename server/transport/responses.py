@@ -1,6 +1,5 @@
 """OpenAI's Responses, for their clients as they are: a response is a session, its id the session's."""
 
-import asyncio
 from dataclasses import replace
 
 import orjson
@@ -8,16 +7,15 @@ from aiohttp import web
 
 from server.errors import InvalidRequest, NotFound
 from server.events import Cursor, decode_final
-from server.session.node import CATCH_UP
 from server.session.seat import Seat
 from server.session.state import Action
 from server.transport import bodies, parts
 from server.transport.api import answer, routes
 from server.transport.context import CONTEXT
-from server.transport.openai import begin, flag_in, ids, in_openais_words, kept
+from server.transport.openai import begin, ids, in_openais_words, kept
 from server.transport.parts import Answer
 from server.wire.openai_errors import Refused, of_final, refuse
-from server.wire.openai_input import chat_body, echo
+from server.wire.openai_input import chat_body, echo, flag_in
 from server.wire.openai_responses import PREFIX, Responses
 
 
@@ -33,8 +31,8 @@ async def create_response(request: web.Request) -> web.StreamResponse:
     seat, new = await begin(request, start, echo(body), "responses")
     dialect = _dialect(request, seat)
     if streams:
-        reply = Answer(dialect, ids(seat), refuse=None if behind else refuse, stays=new)
-        return await parts.stream(request, *await _placed(seat, reply, held=0))
+        reply = Answer(dialect, ids(seat), 0, refuse=None if behind else refuse, stays=new)
+        return await parts.stream(request, seat, reply)
     if not behind:
         log = await parts.whole(request, seat)
         failure = of_final(decode_final(log.lines[-1]))
@@ -51,9 +49,7 @@ async def get_response(request: web.Request) -> web.StreamResponse:
     dialect = _dialect(request, seat)
     if request.query.get("stream") != "true":
         return await _object(seat, dialect)
-    held = _number(request.query.get("starting_after")) + 1
-    reply = Answer(dialect, ids(seat))
-    return await parts.stream(request, *await _placed(seat, reply, held))
+    return await parts.stream(request, seat, Answer(dialect, ids(seat), _held(request)))
 
 
 @routes.post("/v1/responses/{id}/cancel")
@@ -95,25 +91,12 @@ async def _object(seat: Seat, dialect: Responses) -> web.Response:
     return answer(dialect.response(encoding.state), headers=ids(seat))
 
 
-async def _placed(seat: Seat, reply: Answer, held: int) -> tuple[Seat, Answer]:
-    """Find where a client reads on who holds the first `held` events; the log gets 2 s to have them."""
-    tail = seat.tail
-    deadline = asyncio.get_running_loop().time() + CATCH_UP
-    while True:
-        encoding = await parts.folded(tail, reply.dialect)
-        place = encoding.place(tail.log, tail.limit, held)
-        if place is not None:
-            seq, first = place
-            cursor = Cursor(tail.log.epoch_at(seq), seq)
-            return replace(seat, cursor=cursor), replace(reply, first=first)
-        if tail.log.closed or asyncio.get_running_loop().time() >= deadline:
-            raise InvalidRequest("`starting_after` is beyond what this response has come to.")
-        await asyncio.sleep(0.02)
-
-
-def _number(text: str | None) -> int:
+def _held(request: web.Request) -> int:
+    """Return how many events the client has: all up to `starting_after`."""
+    text = request.query.get("starting_after")
     if text is None:
-        return -1
-    if not (text.isascii() and text.isdigit() and len(text) < 16):
+        return 0
+    number = bodies.number(text, 15)
+    if number is None:
         raise InvalidRequest("`starting_after` must be a sequence number.")
-    return int(text)
+    return number + 1

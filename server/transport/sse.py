@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -11,21 +11,18 @@ from aiohttp import web
 from aiohttp.http import HttpVersion11
 from aiohttp_sse import EventSourceResponse
 
-from server.errors import InvalidRequest, TokenwireError
+from server.errors import BadCursor, InvalidRequest, TokenwireError
+from server.events import Cursor
 from server.session.seat import Seat
 from server.session.viewer import RETRY_MS, Dialect, Ending, Viewer
-from server.transport.context import CONTEXT
+from server.transport import bodies
 from server.transport.sink import ChunkSink, RawSink, tune
+from server.transport.watching import SILENT, SSE_SIGNS, Signs, Watching
 from server.wire import native
 from server.wire.raw import Raw
 from server.wire.text import Text
 
-_HEADERS = {
-    "Cache-Control": "no-cache, no-transform",
-    "X-Accel-Buffering": "no",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
+_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
 
 
 class _Stream(EventSourceResponse):
@@ -42,22 +39,15 @@ class Form:
 
     dialect: Callable[[bool], Dialect]
     content_type: str
-    keep_alive: bytes = b""
-    degraded: bytes = b""
+    signs: Signs = SILENT
     end: bytes = b""
     bare: bool = False
 
 
-SSE = Form(native.Sse, "text/event-stream", native.KEEP_ALIVE, native.DEGRADED, native.DONE)
-ONE_SHOT = Form(
-    lambda merged: native.Sse(merged, qualified=True),
-    "text/event-stream",
-    native.KEEP_ALIVE,
-    native.DEGRADED,
-    native.DONE,
-)
+SSE = Form(native.Sse, "text/event-stream", SSE_SIGNS, native.DONE)
+ONE_SHOT = replace(SSE, dialect=partial(native.Sse, qualified=True))
 _PING = b'{"type":"ping"}\n'
-NDJSON = Form(native.Ndjson, "application/x-ndjson", _PING, _PING)
+NDJSON = Form(native.Ndjson, "application/x-ndjson", Signs(_PING, _PING))
 TEXT = Form(lambda _: Text(), "text/plain; charset=utf-8", bare=True)
 RAW = Form(lambda _: Raw(), "application/octet-stream", bare=True)
 FORMS = {"sse": SSE, "ndjson": NDJSON, "text": TEXT}
@@ -75,35 +65,24 @@ def form_of(request: web.Request) -> Form | None:
     return _ACCEPTED.get(accept)
 
 
-def merged_of(request: web.Request) -> bool:
-    """Say whether `?delivery=merged` was asked for."""
-    delivery = request.query.get("delivery", "each")
-    if delivery not in ("each", "merged"):
-        raise InvalidRequest("`delivery` is one of each, merged.")
-    return delivery == "merged"
+def form_from(request: web.Request, after: Cursor | None) -> Form:
+    """Return the form in which to read on behind `after`, by default SSE; raise `BadCursor`."""
+    form = form_of(request) or SSE
+    if form.bare and after is not None:
+        raise BadCursor("A plain text body has no event ids, so it cannot be resumed.")
+    return form
 
 
 async def deliver(
     request: web.Request, seat: Seat, form: Form, headers: dict[str, str] | None = None
 ) -> web.StreamResponse:
-    """Stream a session from `seat` on until its end, or until the client leaves."""
-    merged = merged_of(request)
+    """Stream a session from `seat` on until its end, or until the client leaves; 204 if that is here."""
+    if seat.at_end:
+        return web.Response(status=204)
+    merged = bodies.merged_in(request.query)
     response, sink = await opened(request, {"Content-Type": form.content_type} | (headers or {}))
-    node = request.app[CONTEXT].node
-    facts: dict[str, Any] = {"retry": random.randint(*RETRY_MS)}
-    if form is ONE_SHOT:
-        # Who drops before the first event must not start a second generation.
-        facts["cursor"] = f"{seat.tail.sid}.{seat.cursor}"
-    viewer = node.join(seat, form.dialect(merged), sink, **facts)
-    heart, leave = request.app[CONTEXT].heart, viewer.move
-    heart.join(viewer, partial(beat, request, viewer, form.keep_alive, form.degraded))
-    node.leavers.add(leave)
-    try:
+    with Watching(request, seat, form.dialect(merged), sink, form.signs, **_facts(seat, form)) as viewer:
         ending = await viewer.ended
-    finally:
-        node.leavers.discard(leave)
-        heart.leave(viewer)
-        viewer.leave()
     await _finish(response, sink, viewer, form, ending)
     return response
 
@@ -120,16 +99,11 @@ async def opened(request: web.Request, headers: dict[str, str]) -> tuple[web.Str
     return response, ChunkSink(request) if chunked else RawSink(request)
 
 
-def beat(request: web.Request, viewer: Viewer, keep_alive: bytes, degraded: bytes) -> None:
-    """Give a quiet stream a sign of life, or end it: its client or Redis has been gone too long."""
-    context = request.app[CONTEXT]
-    down = context.node.down_for(viewer.tail.sid)
-    if request.transport is None:
-        viewer.end(Ending.LOST)  # without handler_cancellation nobody else would notice
-    elif down > context.grace:
-        viewer.end(Ending.MOVING)
-    else:
-        viewer.sink.write(degraded if down else keep_alive)
+def _facts(seat: Seat, form: Form) -> dict[str, Any]:
+    """Return what the `session` notice says besides: when to come back and, at the start, from where."""
+    retry = {"retry": random.randint(*RETRY_MS)}
+    # Who drops before the first event must not start a second generation.
+    return retry | ({"cursor": f"{seat.tail.sid}.{seat.cursor}"} if form is ONE_SHOT else {})
 
 
 async def _finish(

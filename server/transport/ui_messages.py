@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from server.errors import InvalidRequest
+from server.wire.openai_input import object_in
 
 _OURS = {"id", "messages", "trigger", "messageId", "metadata"}
 _THEIRS = {"system", "tools", "callSettings", "config", "session"}
@@ -35,11 +36,11 @@ def chat_body(chat: Mapping[str, Any]) -> dict[str, Any]:
     name = chat.get("id")
     if not isinstance(name, str) or not 0 < len(name) <= 200:
         raise InvalidRequest("`id` must be a string of 1 to 200 characters.")
-    config, settings = _object(chat, "config"), _object(chat, "callSettings")
+    config, settings = object_in(chat, "config"), object_in(chat, "callSettings")
     rest = {key: value for key, value in chat.items() if key not in _OURS | _THEIRS}
     known = {_SETTINGS[key]: value for key, value in settings.items() if key in _SETTINGS}
     model = {"model": config["modelName"]} if "modelName" in config else {}
-    options = {"on_busy": "abort_previous", **_object(chat, "session"), "conversation": name}
+    options = {"on_busy": "abort_previous", **object_in(chat, "session"), "conversation": name}
     messages = [*_system(chat.get("system")), *chat_messages(chat.get("messages"))]
     return model | known | rest | _tools(chat.get("tools")) | {"messages": messages, "session": options}
 
@@ -59,13 +60,6 @@ def chat_messages(messages: Any) -> list[Message]:
     if not isinstance(messages, list) or not messages:
         raise InvalidRequest("`messages` must be a list of UI messages, and not empty.")
     return [told for message in messages for told in _message(message)]
-
-
-def _object(chat: Mapping[str, Any], name: str) -> dict[str, Any]:
-    value = chat.get(name)
-    if not (value is None or isinstance(value, dict)):
-        raise InvalidRequest(f"`{name}` must be an object.")
-    return value or {}
 
 
 def _system(system: Any) -> list[Message]:
@@ -166,5 +160,5 @@ def _result(part: Message) -> str | None:
         return output if isinstance(output, str) else orjson.dumps(output).decode()
     if state == "output-error":
         return str(part.get("errorText"))
-    denied = _object(part, "approval").get("approved") is False
+    denied = object_in(part, "approval").get("approved") is False
     return _DENIED if state == "output-denied" or denied else None

@@ -106,8 +106,3 @@ class Folded:
 def sse(number: int, part: bytes, id: bytes | None) -> bytes:
     """Frame a part as a server-sent event without a name; an event's id is with its last part."""
     return b"data: %b\n\n" % part if id is None else b"id: %b\ndata: %b\n\n" % (id, part)
-
-
-def sse_unnumbered(number: int, part: bytes, id: bytes | None) -> bytes:
-    """Frame a part as a server-sent event without a name or an id."""
-    return b"data: %b\n\n" % part

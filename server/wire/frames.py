@@ -23,6 +23,11 @@ Notice = Callable[[str, Mapping[str, Any]], bytes]
 """A notice's kind and facts, as bytes of the format."""
 
 
+def no_notice(kind: str, facts: Mapping[str, Any]) -> bytes:
+    """Return nothing, for a format that has no notices."""
+    return b""
+
+
 @dataclass(slots=True)
 class Frames:
     """One by one: the default."""

@@ -71,13 +71,7 @@ class Refused(Exception):
 def of_error(error: TokenwireError) -> Failure:
     """Return the failure that an error of ours is."""
     if isinstance(error, UpstreamFailed):
-        return Failure(
-            _status(error.code, error.upstream_status),
-            error.code,
-            error.message,
-            error.retryable,
-            error.retry_after,
-        )
+        return _failed(Error.of(error))
     retryable = error.status == 429 or error.status >= 500
     return Failure(error.status, error.code, error.message, retryable, error.retry_after)
 
@@ -85,13 +79,7 @@ def of_error(error: TokenwireError) -> Failure:
 def of_final(final: FinalEvent) -> Failure | None:
     """Return the failure in which a log ended; an answer that met a limit is merely cut, as by length."""
     if isinstance(final, Error):
-        return Failure(
-            _status(final.code, final.status),
-            final.code,
-            final.message,
-            final.retryable,
-            final.retry_after,
-        )
+        return _failed(final)
     if isinstance(final, Done) or final.reason is AbortReason.LIMIT:
         return None
     status, message = _ABORTS[final.reason]
@@ -112,8 +100,9 @@ def refuse(final: FinalEvent) -> Refused | None:
     return Refused(failure) if failure else None
 
 
-def _status(code: str, upstream: int | None) -> int:
-    """Return the upstream's own status, or, if it gave none, that of the code."""
-    if upstream is None:
-        return _STATUSES.get(code, 502)
-    return upstream if 400 <= upstream < 600 else 502
+def _failed(end: Error) -> Failure:
+    """Return the failure with the upstream's own status or, if it gave none, that of the code."""
+    status = _STATUSES.get(end.code, 502)
+    if end.status is not None:
+        status = end.status if 400 <= end.status < 600 else 502
+    return Failure(status, end.code, end.message, end.retryable, end.retry_after)

@@ -4,6 +4,7 @@ Functions and text only: what only OpenAI's own servers have (their tools, store
 refused, not ignored. A parameter that is not named here is passed on as it is.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -49,9 +50,10 @@ def chat_body(body: dict[str, Any]) -> dict[str, Any]:
     for name in _REFUSED:
         if body.get(name) is not None:
             raise InvalidRequest(f"`{name}` is not supported: send the whole input.")
-    rest = {name: value for name, value in body.items() if name not in (*_OURS, *_REFUSED)}
+    text, reasoning = object_in(body, "text"), object_in(body, "reasoning")
+    ours = (*_OURS, *_REFUSED, "text", "reasoning")
+    rest = {name: value for name, value in body.items() if name not in ours}
     messages = _system(rest.pop("instructions", None)) + _messages(rest.pop("input", None))
-    text, reasoning = _object(rest, "text"), _object(rest, "reasoning")
     named = {
         "max_completion_tokens": rest.pop("max_output_tokens", None),
         "tools": _tools(rest.pop("tools", None)),
@@ -73,11 +75,20 @@ def echo(body: dict[str, Any]) -> dict[str, Any]:
     return kept | {"background": bool(body.get("background"))}
 
 
-def _object(rest: dict[str, Any], name: str) -> dict[str, Any]:
-    value = rest.pop(name, None)
+def object_in(body: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return a parameter that is an object, by default an empty one."""
+    value = body.get(name)
     if not (value is None or isinstance(value, dict)):
         raise InvalidRequest(f"`{name}` must be an object.")
     return value or {}
+
+
+def flag_in(body: Mapping[str, Any], name: str) -> bool:
+    """Return a parameter that is true or false, by default false."""
+    value = body.get(name)
+    if not (value is None or isinstance(value, bool)):
+        raise InvalidRequest(f"`{name}` must be true or false.")
+    return bool(value)
 
 
 def _system(instructions: Any) -> list[dict[str, Any]]:

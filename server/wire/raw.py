@@ -1,12 +1,11 @@
 """A session as the body that its upstream sent: its bytes, or its text (pure)."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from server.events import Bytes, Content, Event, decode
-from server.wire.frames import Frames
+from server.wire.frames import Frames, no_notice
 
 TEXT = "text/plain; charset=utf-8"
 UNKNOWN = "application/octet-stream"
@@ -19,7 +18,7 @@ class Raw:
 
     def encoding(self, sid: str) -> Frames:
         """Return the encoding for a log."""
-        return Frames(_frame, _no_notice, [], restarts=False)
+        return Frames(_frame, no_notice, [], restarts=False)
 
 
 def _frame(_epoch: int, _seq: int, line: bytes) -> bytes:
@@ -27,10 +26,6 @@ def _frame(_epoch: int, _seq: int, line: bytes) -> bytes:
     if isinstance(event, Bytes):
         return event.data
     return event.content.encode() if isinstance(event, Content) else b""
-
-
-def _no_notice(kind: str, facts: Mapping[str, Any]) -> bytes:
-    return b""
 
 
 def content_type(events: Iterable[Event]) -> str:

@@ -1,11 +1,9 @@
 """The answer's text alone, as a plain body; or nothing (pure)."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from server.events import Content, decode
-from server.wire.frames import Frames
+from server.wire.frames import Frames, no_notice
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +12,7 @@ class Text:
 
     def encoding(self, sid: str) -> Frames:
         """Return the encoding for a log."""
-        return Frames(_frame, _no_notice, [], restarts=False)
+        return Frames(_frame, no_notice, [], restarts=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +21,7 @@ class Silence:
 
     def encoding(self, sid: str) -> Frames:
         """Return the encoding for a log."""
-        return Frames(_nothing, _no_notice, [])
+        return Frames(_nothing, no_notice, [])
 
 
 def _nothing(_epoch: int, _seq: int, _line: bytes) -> bytes:
@@ -33,7 +31,3 @@ def _nothing(_epoch: int, _seq: int, _line: bytes) -> bytes:
 def _frame(_epoch: int, _seq: int, line: bytes) -> bytes:
     event = decode(line)
     return event.content.encode() if isinstance(event, Content) else b""
-
-
-def _no_notice(kind: str, facts: Mapping[str, Any]) -> bytes:
-    return b""

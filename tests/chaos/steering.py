@@ -82,7 +82,7 @@ class InBand:
         self._world.record("asked", **facts)
         await self._socket.send_json({"type": action, "ref": call, "session": self._sid})
         async with asyncio.timeout(REPLY):
-            while not self.over:
+            while True:
                 reply = await self._next()
                 if reply is not None and reply.get("ref") == call:
                     if reply["ok"]:
@@ -152,7 +152,7 @@ async def _drive(world: Any, here: InBand) -> None:
     if not here.over:
         await here.ask("pause")
         await here.read_for(dice.uniform(0.2, 1.0))
-    if not here.over:
+        # Also behind the end, which may have overtaken the pause: others are held.
         await here.ask("resume")
         await here.read_for(dice.uniform(0.05, 0.8))
     if not here.over and dice.random() < 0.4:

@@ -33,6 +33,12 @@ async def session(http: aiohttp.ClientSession, node: Server, sid: str) -> dict[s
         return await response.json()
 
 
+async def ready(http: aiohttp.ClientSession, node: Server) -> bool:
+    """Say whether a node takes new clients."""
+    async with http.get(node.url("/readyz")) as response:
+        return response.status == 200
+
+
 def viewers(client: redis.Redis, sid: str) -> int:
     """Count who watches a session, on all nodes, as Redis was told."""
     return sum(int(line.split()[0]) for line in client.hvals(f"tw:{{{sid}}}:v"))

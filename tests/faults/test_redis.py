@@ -9,10 +9,11 @@ from contextlib import suppress
 import pytest
 import redis
 
+from server.session.node import CATCH_UP
 from tests.chaos.reading import TRANSPORTS, Gone
 from tests.clients import seqs, start, text_of
 from tests.fake_upstream import expected_text
-from tests.faults.looking import until
+from tests.faults.looking import ready, until
 from tests.faults.readers import Reader, watched, whole
 from tests.processes import ROOT, demo_text
 
@@ -79,8 +80,8 @@ async def test_viewers_of_a_node_without_redis_are_told_and_then_sent_elsewhere(
         cut = time.monotonic()
         data = await response.read()
         took = time.monotonic() - cut
-        async with http.get(alone.url("/readyz")) as ready:
-            assert ready.status == 503
+        async with http.get(alone.url("/readyz")) as answer:
+            assert answer.status == 503
         async with http.get(url) as again:  # an EventSource gives up for good on any other status
             assert again.status == 200
             assert b"[DONE]" not in await again.read()
@@ -90,12 +91,29 @@ async def test_viewers_of_a_node_without_redis_are_told_and_then_sent_elsewhere(
     await whole(readers, readings, 120)
     assert [len(reader.waits) for reader in readers] == [2, 2, 2]
     switch.hold(False)
-    await until(lambda: _ready(http, alone), 3)
+    await until(lambda: ready(http, alone), 3)
 
 
-async def _ready(http, node):
-    async with http.get(node.url("/readyz")) as response:
-        return response.status == 200
+async def test_a_node_that_cannot_ask_does_not_say_that_a_cursor_is_ahead(
+    make_redis, make_process, make_switch, http
+):
+    server = make_redis()
+    switch = await make_switch(server)
+    behind = await make_process(switch.url, lease=10)
+    other = await make_process(server.url)
+    sid = await start(http, other, prompt="w", rate=50, tokens=200)
+    known, ahead = Reader(sid), Reader(sid)
+    reading = asyncio.create_task(known.read(http, lambda: behind.url("")))
+    await until(lambda: len(known.events) > 10)
+    switch.hold(True)
+    elsewhere = asyncio.create_task(ahead.read(http, lambda: other.url("")))
+    await until(lambda: len(ahead.events) > len(known.events) + 40)
+    elsewhere.cancel()
+    await asyncio.wait((elsewhere,))
+    coming = asyncio.create_task(ahead.read(http, lambda: behind.url("")))
+    await asyncio.sleep(CATCH_UP + 0.5)  # the fault: longer than a cursor gets to become true
+    switch.hold(False)
+    await whole([known, ahead], [reading, coming], 200)
 
 
 async def test_behind_a_partition_the_upstream_has_to_wait_and_nothing_is_lost(

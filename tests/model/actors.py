@@ -1,6 +1,7 @@
 """What everyone but the producer can do next, and what can fail."""
 
 from tests.model import redis_model as store
+from tests.model.heirs import succeed
 from tests.model.producer import produce, stale_restore
 from tests.model.redis_model import Entry, Redis, closed, live, prefix
 from tests.model.session_model import Setup, State, Step, Steps, change, mint, wrote
@@ -8,8 +9,11 @@ from tests.model.session_model import Setup, State, Step, Steps, change, mint, w
 
 def steps(state: State, setup: Setup) -> Steps:
     """Yield every step that is possible, and whether it is a fault."""
-    yield from produce(state, setup)
+    for who in state.writers:
+        yield from produce(state, who, setup)
     yield from stale_restore(state, setup)
+    if setup.heirs:
+        yield from succeed(state, setup)
     yield from _takeover(state, setup)
     if setup.aborter:
         yield from _abort(state, setup)
@@ -28,11 +32,11 @@ def _takeover(state: State, setup: Setup) -> Steps:
     meta = live(state.redis, state.now)
     if meta is None:
         return
-    # A producer that is no more stops renewing, so its lease lapses at the latest after all else.
-    lapsed = meta.lease < state.now or not state.producer.alive
     epoch = mint(state, setup.rules)
-    flag, redis = store.claim(state.redis, epoch, lapsed, state.now, setup.rules)
-    if flag == "OK" and redis.log and state.claiming is None:
+    flag, redis = store.claim(state.redis, epoch, state.lapsed(), state.now, setup.rules)
+    if flag == "OK" and not redis.log:
+        yield "T buries what has no log", state._replace(redis=redis, claimed=state.now), False
+    elif flag == "OK" and redis.log and state.claiming is None:
         done = wrote(state, redis)._replace(claimed=state.now)
         if not setup.rules.atomic_claim:
             marker = redis.log[-1]
@@ -93,7 +97,7 @@ def _view(state: State, setup: Setup) -> Steps:
 
 
 def _reset(state: State, setup: Setup) -> State:
-    wrong = "" if setup.rollbacks else "a reset, though Redis lost nothing"
+    wrong = "" if setup.rollbacks or setup.takeover == "restart" else "a reset, though Redis lost nothing"
     return state._replace(seen=prefix(state.redis.log), wrong=wrong)
 
 
@@ -103,9 +107,10 @@ def _faults(state: State, setup: Setup) -> Steps:
         yield "the replica catches up", state._replace(replica=state.redis), True
     if state.ticks:
         yield "a lease's time", state._replace(now=state.now + 1, ticks=state.ticks - 1), True
-    if state.crashes and state.producer.alive:
-        dead = change(state, status="dead", plan="", low=False)
-        yield "P dies", dead._replace(crashes=state.crashes - 1), True
+    for who in state.writers if state.crashes else ():
+        if who.alive:
+            dead = change(state, who, status="dead", plan="", low=False)
+            yield f"{who.name} dies", dead._replace(crashes=state.crashes - 1), True
 
 
 def _rollbacks(state: State, setup: Setup) -> Steps:
@@ -117,7 +122,8 @@ def _rollbacks(state: State, setup: Setup) -> Steps:
         rest = state._replace(redis=target, replica=replica, rollbacks=state.rollbacks - 1, wiped=False)
         if setup.connections_survive:
             yield _fault(f"Redis {name}", rest)
-        yield _fault(f"Redis {name}, connections drop", change(rest, checked=False))
+        dropped = tuple(each._replace(checked=False) for each in rest.writers)
+        yield _fault(f"Redis {name}, connections drop", rest._replace(writers=dropped))
 
 
 def _fault(label: str, state: State) -> Step:

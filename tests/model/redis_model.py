@@ -11,13 +11,17 @@ TOMBSTONE_LEASES = 2
 
 
 class Entry(NamedTuple):
-    """Events `first … last` under one epoch; a marker has none. `final` is the final event's type."""
+    """Events `first … last` under one epoch; a marker has none. `final` is the final event's type.
+
+    `by` tells whose events they are, which Redis cannot.
+    """
 
     epoch: int
     first: int
     last: int
     k: int
     final: str = ""
+    by: str = ""
 
     @property
     def id(self) -> tuple[int, int]:
@@ -87,6 +91,16 @@ def xadd(redis: Redis, entry: Entry) -> Answer:
     return "ok", redis._replace(log=(*redis.log, entry))
 
 
+def extend(redis: Redis, entry: Entry, known: Log, owner: str) -> Answer:
+    """An heir's append, behind the very entry that it believes to be the last."""
+    meta, log = redis.meta, redis.log
+    if meta is None or meta.owner != owner:
+        return "FENCED", redis
+    if not log or (log[-1].id, log[-1].k, len(log)) != (known[-1].id, len(known), len(known)):
+        return "MOVED", redis
+    return "ok", redis._replace(log=(*log, entry))
+
+
 def create(redis: Redis, epoch: int, now: int, rules: Rules) -> Answer:
     """A new session with its marker, unless it is there."""
     if tombstone(redis.meta, now):
@@ -98,14 +112,14 @@ def create(redis: Redis, epoch: int, now: int, rules: Rules) -> Answer:
     return "OK", Redis(Meta(epoch, "P", now), (Entry(epoch, 1, 0, 1),))
 
 
-def renew(redis: Redis, now: int, report: bool) -> Answer:
+def renew(redis: Redis, now: int, report: bool, owner: str = "P") -> Answer:
     """The owner's sign of life; a report says that the upstream is closed."""
     if tombstone(redis.meta, now):
         return "DELETED", redis
     meta = live(redis, now)
     if meta is None:
         return "GONE", redis
-    if meta.owner != "P":
+    if meta.owner != owner:
         return "FENCED", redis
     return "OK", redis._replace(meta=meta._replace(lease=now, report=meta.report or report))
 
@@ -122,12 +136,15 @@ def close(redis: Redis, meta: Meta, epoch: int, final: str, rules: Rules) -> Red
 def claim(redis: Redis, epoch: int, lapsed: bool, now: int, rules: Rules) -> Answer:
     """End a session whose lease has lapsed."""
     meta = live(redis, now)
-    if meta is None or not redis.log:
+    if meta is None:
         return "GONE", redis
-    if closed(redis.log) and dense(redis.log, rules):
+    if closed(redis.log) and redis.log and dense(redis.log, rules):
         return "CLOSED", redis
     if not lapsed:
         return "HELD", redis
+    if not redis.log:
+        # Its producer had put its lease back, and died before it wrote the log.
+        return "OK", Redis(Meta(0, "", now, gone=True))
     stranded = "" if rules.incomplete_is_error else redis.log[-1].final
     taken = meta._replace(owner="T", lease=-1)
     if not rules.atomic_claim:
@@ -135,6 +152,29 @@ def claim(redis: Redis, epoch: int, lapsed: bool, now: int, rules: Rules) -> Ans
         marker = Entry(epoch, last.last + 1, last.last, last.k + 1)
         return "OK", Redis(taken._replace(epoch=epoch), (*redis.log, marker))
     return "OK", close(redis, taken, epoch, stranded or "error", rules)
+
+
+def inherit(
+    redis: Redis, epoch: int, owner: str, behind: Log | None, lapsed: bool, now: int, rules: Rules
+) -> Answer:
+    """Hand a session to an heir, who has read the log `behind` which it goes on; None begins it anew."""
+    meta = live(redis, now)
+    if meta is None or not redis.log:
+        return "GONE", redis
+    if closed(redis.log) and dense(redis.log, rules):
+        return "CLOSED", redis
+    if meta.owner == owner:
+        return "OK", redis
+    if not lapsed:
+        return "HELD", redis
+    kept = prefix(redis.log) if behind is not None else ()
+    if behind and rules.inherit_behind and (not kept or kept[-1].id != behind[-1].id):
+        return "MOVED", redis
+    if not rules.inherit_mints:
+        return "OK", Redis(meta._replace(owner=owner, lease=now), kept)
+    head = kept[-1].last if kept else 0
+    marker = Entry(epoch, head + 1, head, len(kept) + 1)
+    return "OK", Redis(Meta(epoch, owner, now), (*kept, marker))
 
 
 def abort(redis: Redis, epoch: int, now: int, rules: Rules) -> Answer:
@@ -156,20 +196,31 @@ def wipe(redis: Redis, now: int, rules: Rules) -> Answer:
     return "OK", Redis(Meta(0, "", now, gone=True) if rules.tombstone else None)
 
 
-def restore(redis: Redis, memory: Log, granted: int, now: int, rules: Rules) -> Answer:
-    """Rewrite the log from its producer's memory; `granted` is when its lease was last renewed."""
+def restore(
+    redis: Redis,
+    memory: Log,
+    granted: int,
+    now: int,
+    rules: Rules,
+    owner: str = "P",
+    rows: bool = True,
+) -> Answer:
+    """Rewrite the log from its producer's memory, or without `rows` only the hash.
+
+    `granted` is when its lease was last renewed.
+    """
     if tombstone(redis.meta, now):
         return "DELETED", redis
     if rules.restore_deadline and granted < now:
         return "LATE", redis
     meta, log, mine = live(redis, now), redis.log, memory[-1]
-    if rules.restore_checks_owner and meta is not None and meta.owner != "P":
+    if rules.restore_checks_owner and meta is not None and meta.owner != owner:
         return "FENCED", redis
     known = max(meta.epoch if meta else 0, log[-1].epoch if log else 0)
     if rules.restore_checks_epoch and known > mine.epoch:
         return "MOVED", redis
     report = meta is not None and meta.report
-    held = Meta(mine.epoch, "P", now, report)
+    held = Meta(mine.epoch, owner, now, report)
     if (
         rules.restore_never_shortens
         and log
@@ -178,4 +229,4 @@ def restore(redis: Redis, memory: Log, granted: int, now: int, rules: Rules) -> 
         and log[-1].k >= mine.k
     ):
         return "OK", Redis(held, log)
-    return "OK", Redis(held, memory)
+    return "OK", Redis(held, memory if rows else log)

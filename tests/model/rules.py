@@ -39,6 +39,12 @@ class Rules:
     """An entry not read back sends the producer to `renew`; without: it counts as FENCED."""
     check_on_connect: bool = True
     """After a lost reply the producer looks at the log before it appends again."""
+    inherit_mints: bool = True
+    """An heir goes on under a new epoch, with a marker; without: under the one there was."""
+    inherit_behind: bool = True
+    """An heir is refused if the log has grown since it read what to go on from."""
+    heir_extends: bool = True
+    """An heir appends by a script, behind the very entry that it knows; without: by a plain XADD."""
     create_knows_owner: bool = True
     """A `create` asked again by the same owner is answered OK; without: EXISTS."""
 

@@ -29,6 +29,9 @@ class Setup(NamedTuple):
     losses: int = 0
     crashes: int = 0
     ticks: int = 0
+    takeover: str = ""
+    """What heirs do: `continue` or `restart`."""
+    heirs: int = 0
 
     @property
     def last(self) -> int:
@@ -37,8 +40,12 @@ class Setup(NamedTuple):
 
 
 class Producer(NamedTuple):
-    """One upstream into one log. `renewed` is when its lease was last granted, by its own clock."""
+    """One upstream into one log. `renewed` is when its lease was last granted, by its own clock.
 
+    An heir is nobody ("none"), `reads` what to go on from, and is a producer once it has inherited.
+    """
+
+    name: str = "P"
     status: str = "new"
     memory: Log = ()
     acked: int = 0
@@ -49,10 +56,16 @@ class Producer(NamedTuple):
     plan: str = ""
     renewed: int = 0
     adopted: bool = False
+    base: Log = ()
+    """Ghost: the log behind which an heir goes on."""
 
     @property
     def alive(self) -> bool:
         return self.status in ("run", "closed")
+
+    @property
+    def heir(self) -> bool:
+        return self.name != "P"
 
 
 class State(NamedTuple):
@@ -60,7 +73,8 @@ class State(NamedTuple):
 
     redis: Redis = Redis()
     replica: Redis = Redis()
-    producer: Producer = Producer()
+    writers: tuple[Producer, ...] = (Producer(),)
+    """The producer, then its heirs."""
     now: int = 0
     next_epoch: int = 1
     claiming: Entry | None = None
@@ -76,10 +90,16 @@ class State(NamedTuple):
     finals: frozenset[tuple[int, int, str]] = frozenset()
     """Ghost: every final event that others than the producer ever wrote."""
     claimed: int = -1
-    """Ghost: when a takeover last ended the log."""
+    """Ghost: when somebody last took over from the producer."""
     wiped: bool = False
     """Ghost: a delete happened, and Redis has not been rolled back since."""
     wrong: str = ""
+
+    def lapsed(self) -> bool:
+        """Say whether the lease has lapsed; one that is gone renews no more."""
+        meta = live(self.redis, self.now)
+        owners = [each.alive for each in self.writers if meta and each.name == meta.owner]
+        return meta is not None and (meta.lease < self.now or not any(owners))
 
 
 Step = tuple[str, State, bool]
@@ -94,17 +114,19 @@ def start(setup: Setup) -> State:
         crashes=setup.crashes,
         ticks=setup.ticks,
     )
+    heirs = tuple(Producer(f"H{n}", "none") for n in range(setup.heirs))
     if not setup.created:
-        return state
+        return state._replace(writers=(Producer(), *heirs))
     marker = Entry(1, 1, 0, 1)
     redis = Redis(Meta(1, "P", 0), (marker,))
-    producer = Producer("run", (marker,), 1)
-    return state._replace(redis=redis, producer=producer, next_epoch=2)
+    producer = Producer("P", "run", (marker,), 1)
+    return state._replace(redis=redis, writers=(producer, *heirs), next_epoch=2)
 
 
-def change(state: State, **changes: object) -> State:
-    """Return the state with its producer changed."""
-    return state._replace(producer=state.producer._replace(**changes))  # type: ignore[arg-type]
+def change(state: State, who: Producer, **changes: object) -> State:
+    """Return the state with one of its producers changed."""
+    changed = [each._replace(**changes) if each.name == who.name else each for each in state.writers]
+    return state._replace(writers=tuple(changed))
 
 
 def mint(state: State, rules: Rules) -> int:
@@ -141,11 +163,19 @@ def invariant(state: State, setup: Setup) -> str:
         return "done, but not whole"
     if not setup.connections_survive and log != (state.redis.log or ()):
         return "a hole, though no connection survived"
-    return _misled(state, log)
+    return _mixed(state, log) or _misled(state, log)
 
 
-def _events(log: Log) -> tuple[int, ...]:
-    return tuple(entry.epoch for entry in log for _ in range(entry.first, entry.last + 1))
+def _mixed(state: State, log: Log) -> str:
+    for heir in state.writers[1:]:
+        wrote = any(entry.by == heir.name for entry in log)
+        if wrote and log[: len(heir.base)] != heir.base:
+            return "an heir's events behind a log that it does not know"
+    return ""
+
+
+def _events(log: Log) -> tuple[tuple[int, str], ...]:
+    return tuple((e.epoch, e.by) for e in log for _ in range(e.first, e.last + 1))
 
 
 def _misled(state: State, log: Log) -> str:
@@ -159,18 +189,18 @@ def _misled(state: State, log: Log) -> str:
 
 def quiescent(state: State, setup: Setup) -> str:
     """Say what must not be once everyone has done all there was to do."""
-    producer, redis = state.producer, state.redis
+    redis, alive = state.redis, [each for each in state.writers if each.alive]
     meta, log = live(redis, state.now), redis.log
     if state.deleting:
         return "deleted, but there" if meta is not None or log is not None else ""
     if meta is None or log is None:
-        return "lost, though its producer lives" if producer.alive else ""
+        return "lost, though its producer lives" if alive else ""
     if prefix(log) != log:
         return "a hole that nobody heals"
-    runs = producer.status == "run" and not setup.ends and state.aborting in (0, 3)
-    if not closed(log) and not runs:
+    runs = any(each.status == "run" for each in alive)
+    if not closed(log) and not (runs and not setup.ends and state.aborting in (0, 3)):
         return "a log that nobody ends"
-    if producer.alive and log != producer.memory:
+    if any(log != each.memory for each in alive):
         return "a living producer's tokens are lost"
     if setup.viewer and state.seen != log:
         return "a viewer that does not reach the end"

@@ -35,6 +35,21 @@ SETUPS = {
     "no connection survives": Setup(
         rollbacks=2, losses=1, ticks=1, connections_survive=False, viewer=False
     ),
+    "an heir goes on, redis loses nothing": Setup(
+        takeover="continue", heirs=2, losses=1, crashes=1, ticks=1, batches=(1, 1)
+    ),
+    "an heir goes on, one rollback": Setup(
+        takeover="continue", heirs=1, rollbacks=1, ticks=1, batches=(1, 1)
+    ),
+    "an heir goes on, one dies, one rollback": Setup(
+        takeover="continue", heirs=2, rollbacks=1, crashes=1, batches=(1,)
+    ),
+    "an heir goes on, an abort": Setup(
+        takeover="continue", heirs=1, rollbacks=1, ticks=1, aborter=True, batches=(1,)
+    ),
+    "an heir begins anew": Setup(
+        takeover="restart", heirs=1, rollbacks=1, losses=1, ticks=1, batches=(1,)
+    ),
     "a lost history comes back": Setup(rollbacks=2, losses=1, resurrects=True, batches=(1, 1)),
 }
 
@@ -57,6 +72,9 @@ MUTANTS = [
     ("settle_by_content", "redis loses nothing", "delivered, but never in the log"),
     ("absent_asks_renew", "one rollback", "gave up a session that it still owns"),
     ("check_on_connect", "no connection survives", "a hole, though no connection survived"),
+    ("inherit_mints", "an heir goes on, one rollback", "delivered, but never in the log"),
+    ("inherit_behind", "an heir goes on, redis loses nothing", "goes on from another log"),
+    ("heir_extends", "an heir goes on, one rollback", "behind a log that it does not know"),
     ("create_knows_owner", "redis loses nothing", "gave up a session that it has created"),
 ]
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from server.ops.arguments import Parser
 from server.settings import SettingsError
 
 TRANSPORTS = ("sse", "ws")
@@ -58,9 +59,9 @@ class Flags(msgspec.Struct, frozen=True):
     out: Path
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(Parser):
     def error(self, message: str) -> NoReturn:
-        raise SettingsError(f"loadtest: {message}")
+        super().error(f"loadtest: {message}")
 
 
 def parse(argv: Sequence[str]) -> Flags:
@@ -95,7 +96,6 @@ def _parser() -> _Parser:
     parser = _Parser(
         prog="tokenwire loadtest",
         description="Load a server with clients that check every token, and write a report.",
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add("url", type=_url, help="the server, for example http://127.0.0.1:8080")

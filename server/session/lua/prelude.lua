@@ -44,21 +44,21 @@ local function gate_text(turn, seq, till)
   return seq == '' and turn or turn .. ' ' .. seq .. ' ' .. text(till)
 end
 
--- Walks the log; returns the dense prefix's head and number of entries, and removes what lies beyond.
+-- Walks the log; returns the dense prefix's head, number of entries and last id, and removes what lies beyond.
 local function walk(top, remove)
-  if dense(top) then return top.head, top.k end
-  local head, count, from, broken, ended = 0, 0, '-', false, false
+  if dense(top) then return top.head, top.k, top.id end
+  local head, count, id, from, broken, ended = 0, 0, '', '-', false, false
   while true do
     local page = redis.call('XRANGE', log, from, '+', 'COUNT', 100)
-    if #page == 0 then return head, count end
+    if #page == 0 then return head, count, id end
     for _, row in ipairs(page) do
       local found = entry(row)
       broken = broken or ended or found.f ~= head + 1 or found.k ~= count + 1
-      if broken and not remove then return head, count end
+      if broken and not remove then return head, count, id end
       if broken then
         redis.call('XDEL', log, found.id)
       else
-        head, count, ended = found.head, count + 1, found.z
+        head, count, id, ended = found.head, count + 1, found.id, found.z
       end
       from = '(' .. found.id
     end
