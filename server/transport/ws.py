@@ -23,7 +23,7 @@ from server.wire.native import WebSocket, text_frame
 class Socket(Dialogue):
     """What each message of a client does; its viewers go by session."""
 
-    __slots__ = ("_commands", "_only")
+    __slots__ = ("_only",)
 
     def __init__(self, request: web.Request, ws: web.WebSocketResponse) -> None:
         super().__init__(request, ws)

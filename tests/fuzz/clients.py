@@ -112,7 +112,8 @@ def command(data: bytes) -> None:
         return
     ref = message.pop("ref", None)
     for read in (
-        bodies.sid_in,
+        lambda told: bodies.sid_in(told, "session"),
+        bodies.merged_in,
         bodies.viewer_scope,
         lambda told: bodies.cursor_of(told["after"]) if isinstance(told.get("after"), str) else None,
         lambda told: bodies.start_of(told, "m"),
