@@ -228,7 +228,8 @@ class Hub:
 
     def close(self, sid: str) -> None:
         """Forget a tail."""
-        if self.followers.pop(sid, None) is not None:
+        if (follower := self.followers.pop(sid, None)) is not None:
+            follower.tail.close()
             self._attended.pop(sid, None)
             self._hang_up((control_channel(sid), log_channel(sid)))
 

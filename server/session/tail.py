@@ -174,9 +174,13 @@ class Tail:
                 if viewer.encoding is old:
                     viewer.encoding = new
 
-    def end(self, ending: Ending) -> None:
-        """End every viewer's delivery."""
+    def close(self) -> None:
+        """Wait for no pause to lapse: nobody reads here any more."""
         if self._lapse is not None:
             self._lapse.cancel()
+
+    def end(self, ending: Ending) -> None:
+        """End every viewer's delivery."""
+        self.close()
         for viewer in list(self.viewers):
             viewer.end(ending)
