@@ -40,7 +40,7 @@ class Counts:
         """Sessions by final event and, unless they are done, its reason or code."""
         self.events = 0
         self.entries = 0
-        self.first_token = Histogram(0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+        self.first_token = Histogram(*_SHORT, 5.0, 10.0, 30.0, 60.0, 300.0)
         self.gap = Histogram(0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 5.0, 30.0)
         self.commit = Histogram(*_SHORT)
         self.company = Histogram(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)

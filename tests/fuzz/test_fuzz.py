@@ -19,8 +19,8 @@ from tests.fuzz.tally import Tally, report
 from tests.fuzz.targets import TARGETS, Target
 from tests.processes import ROOT
 
-INPUTS = 250
-CALLED = 480
+INPUTS = 150
+CALLED = 240
 SEEDS = (b"data: a\n\n", b'{"a":[1,"x"]}\ndata: b\n\n')
 KEPT: list[bytes] = []
 

@@ -12,11 +12,8 @@ from tests.ops.rounds import held
 
 pytestmark = pytest.mark.skipif(BINARY is None, reason="needs nginx")
 
-# One of each protocol; `python -m tests.ops.front` has all of them, the browser's too.
-SCRIPTS = (
-    "openai_chat.py", "openai_responses.py", "httpx_sse_events.py", "websockets_client.py",
-    "eventsource.mjs", "partysocket.mjs", "ai_http.mjs", "ai_websocket.mjs",
-)  # fmt: skip
+# One of each kind; `python -m tests.ops.front` has all of them, the browser's too.
+SCRIPTS = ("openai_chat.py", "httpx_sse_events.py", "websockets_client.py", "ai_websocket.mjs")
 SOME = [client for client in CLIENTS if client.script in SCRIPTS]
 
 
