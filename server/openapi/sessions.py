@@ -205,7 +205,7 @@ _SERVER_CALLS = (
     Call(
         "get", "/v1/inspect", "inspect", "server", "Watch what all nodes and their sessions do",
         {200: answer("A stream without an end: an event a second.", sse=ref("ForeignSent"))},
-        rights=(Right.ADMIN,),
+        takes=("after", "lastEventId"), refuses=(BadCursor,), rights=(Right.ADMIN,),
     ),
     Call(
         "get", "/healthz", "isAlive", "server", "Say that the process answers",
