@@ -203,6 +203,11 @@ _SERVER_CALLS = (
         {200: answer("The models.", json=ref("Models"))},
     ),
     Call(
+        "get", "/v1/inspect", "inspect", "server", "Watch what all nodes and their sessions do",
+        {200: answer("A stream without an end: an event a second.", sse=ref("ForeignSent"))},
+        takes=("after", "lastEventId"), refuses=(BadCursor,), rights=(Right.ADMIN,),
+    ),
+    Call(
         "get", "/healthz", "isAlive", "server", "Say that the process answers",
         {200: answer("It does.", json=ref("Health"))}, rights=None,
     ),

@@ -23,7 +23,7 @@ PATIENCE = 30.0
 _FORMAT = native.Sse().encoding("")
 
 
-@routes.get("/v1/inspect")
+@routes.get("/v1/inspect", allow_head=False)
 async def inspect(request: web.Request) -> web.StreamResponse:
     """Stream the seconds behind the client's cursor, as long as it stays."""
     context = request.app[CONTEXT]
