@@ -18,7 +18,7 @@ from tests.matrix.link import Link
 from tests.matrix.table import BROWSER, PYTHON, Client
 from tests.waiting import HANG
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 CUT_AT = 40
 TRIALS: dict[str, dict[str, Any]] = {
     "streams": {"tokens": 60, "rate": 200},
@@ -100,15 +100,17 @@ async def trials(client: Client, where: Site) -> dict[str, Outcome]:
         }
         for name, body in TRIALS.items()
     }
-    with suppress(TimeoutError):
-        async with asyncio.timeout(PATIENCE):
-            async with aclosing(said(client, tasks)) as lines:
-                async for line in lines:
-                    outcomes[line["task"]].hear(line)
-    outcomes["aborts"].closed = await _closed(where, outcomes["aborts"].seed)
-    outcomes["resumes"].cuts = links["resumes"].cuts
-    for link in links.values():
-        await link.aclose()
+    try:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                async with aclosing(said(client, tasks)) as lines:
+                    async for line in lines:
+                        outcomes[line["task"]].hear(line)
+        outcomes["aborts"].closed = await _closed(where, outcomes["aborts"].seed)
+        outcomes["resumes"].cuts = links["resumes"].cuts
+    finally:
+        for link in links.values():
+            await link.aclose()
     return outcomes
 
 
