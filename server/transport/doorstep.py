@@ -6,10 +6,13 @@ understands; if it does not do that at once, it is closed.
 
 import asyncio
 import logging
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from server.errors import InvalidRequest, TokenwireError
 from server.ops.limits import Addresses, peer_of
@@ -19,6 +22,8 @@ from server.transport.guard import error_response
 log = logging.getLogger(__name__)
 
 ADDRESSES = web.AppKey("addresses", Addresses)
+_HANDSHAKE = ("Extensions", "Key", "Protocol", "Version")
+_READ = ("Connection", "Expect", "Upgrade", *(f"Sec-WebSocket-{name}" for name in _HANDSHAKE))
 PATIENCE = 1.0
 """Seconds for the request of a connection that is one too many."""
 
@@ -35,7 +40,7 @@ class _Connection(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        if status >= 500:
+        if status >= 500 and not isinstance(exc, ConnectionError):  # who has left is no failure
             log.error("a connection failed: %s", trace(exc) if exc else status)
         if request.writer.output_size > 0:
             raise ConnectionError("The answer has begun already.")
@@ -54,7 +59,8 @@ class _Doorstep(web.Server):
     """What makes and knows an application's connections."""
 
     def __init__(self, made: web.Server, addresses: Addresses, options: dict[str, Any]) -> None:
-        super().__init__(made.request_handler, request_factory=made.request_factory, **options)
+        make = partial(_asked, made.request_factory)
+        super().__init__(made.request_handler, request_factory=make, **options)
         self._addresses = addresses
         self._options = {k: v for k, v in options.items() if k != "handler_cancellation"}
 
@@ -71,6 +77,17 @@ class _Doorstep(web.Server):
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
         self._addresses.leave(handler)
         super().connection_lost(handler, exc)
+
+
+def _asked(make: Callable[..., web.BaseRequest], message: Any, *rest: Any) -> web.BaseRequest:
+    """Make a request; what aiohttp itself reads of its head, and would fail on, is not there."""
+    headers = message.headers
+    if strange := [name for name in _READ if not "".join(headers.getall(name, ())).isascii()]:
+        kept = CIMultiDict(headers)
+        for name in strange:
+            kept.popall(name)
+        message = message._replace(headers=CIMultiDictProxy(kept))
+    return make(message, *rest)
 
 
 class Runner(web.AppRunner):

@@ -16,6 +16,7 @@ from tests.waiting import HANG
 
 GOOD = "g" * 32
 CUT = GOOD[:-1]
+UPGRADE = b"Connection: upgrade\r\nUpgrade: websocket\r\n"
 IDS = [
     f"{CUT}\n", f"{CUT}\r", f"{CUT}\0", f"\n{GOOD}", f"{GOOD}\r\nX-Evil: 1", f"{{{GOOD}}}", f"{GOOD}}}",
     f"x}}:m{{{GOOD}", "../" * 10, "%00" * 10, "g" * 21, "g" * 65, "г" * 32, f"{CUT} ", f"{CUT}*", "",
@@ -168,6 +169,10 @@ async def test_a_body_that_is_not_what_its_headers_say_is_refused_and_not_logged
         ("POST", "/v1/chat/completions", b"X-Conversation-Id: \xff", b"400"),
         ("PUT", f"/v1/sessions/{GOOD}/events", b"Content-Type: image/\xff", b"404"),
         ("GET", "/v1/sessions", b"Authorization: Bearer tw_\xff", b"200"),
+        ("GET", "/app.js", b"Expect: 1\xff", b"200"),
+        ("GET", "/v1/ws", UPGRADE + b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: \xff", b"400"),
+        ("GET", "/v1/ws", UPGRADE + b"Sec-WebSocket-Version: \xff", b"400"),
+        ("GET", "/api/chat/ws", UPGRADE + b"Upgrade: \xff", b"400"),
     ],
 )
 async def test_a_header_that_is_no_text_is_no_failure(node, method, path, header, status):
