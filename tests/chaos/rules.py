@@ -276,8 +276,12 @@ def nothing_unlogged(history: History) -> Iterator[Finding]:
     lost itself before anybody else has heard of it.
     """
     for session in history.sessions.values():
-        aborts = [asked["at"] for asked in session.asked.values() if asked["action"] == "abort"]
-        met = any(_lost(history, LOSSES, at - HEALED, at + GATE_GRACE) for at in aborts)
+        told = {answer["call"]: answer["at"] for answer in session.answered}
+        aborts = {call: r["at"] for call, r in session.asked.items() if r["action"] == "abort"}
+        met = any(
+            _lost(history, LOSSES, at - HEALED, told.get(call, at) + GATE_GRACE)
+            for call, at in aborts.items()
+        )
         if session.log is None or met or _started_twice(history, session):
             continue
         held = {(epoch, seq) for seq, (epoch, _) in enumerate(session.lines, 1)}
