@@ -25,14 +25,6 @@ from tests.redis_server import RedisServer, binaries
 MakeNode = Callable[..., Awaitable[Server]]
 MakeProcess = Callable[..., Awaitable[Process]]
 
-LONG = ("browser/", "deployments", "faults/", "front", "fuzz/", "matrix/", "model/", "openapi/", "sdk")
-"""What takes long is begun first: else one process is still at it when the others are done."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order the files for processes beside each other."""
-    items.sort(key=lambda item: not any(part in item.nodeid for part in LONG))
-
 
 @pytest.fixture(scope="session")
 def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
