@@ -82,6 +82,8 @@ class _Doorstep(web.Server):
 def _asked(make: Callable[..., web.BaseRequest], message: Any, *rest: Any) -> web.BaseRequest:
     """Make a request; what aiohttp itself reads of its head, and would fail on, is not there."""
     headers = message.headers
+    if not headers:
+        return make(message, *rest)  # of what was no request at all there is not even an empty head
     if strange := [name for name in _READ if not "".join(headers.getall(name, ())).isascii()]:
         kept = CIMultiDict(headers)
         for name in strange:
