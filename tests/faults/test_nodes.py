@@ -43,9 +43,10 @@ async def test_rolling_all_nodes_under_load_loses_nothing(make_process, http):
 
     loads = [asyncio.create_task(load(place)) for place in range(9)]
     for place in range(3):
+        fresh = await make_process(**flags)
         # Somebody reads there who is far from the end.
         await until(lambda at=place: any(w == at and 0 < len(r.events) < 20 for w, r in readers))
-        leaving, nodes[place] = nodes[place], await make_process(**flags)
+        leaving, nodes[place] = nodes[place], fresh
         leaving.signal(signal.SIGTERM)
         assert await asyncio.wait_for(leaving.process.wait(), HANG) == 0
     over.set()
