@@ -59,7 +59,8 @@ class Heirs:
         if flag is None:
             flag = await self._store.claim(sid, self._node, PRODUCER_LOST, TOMBSTONE * self._lease)
             COUNTS.takeovers["ended"] += flag is Flag.OK
-        log.info("takeover of a lapsed session: %s", flag)
+        mine = flag in (Flag.OK, Flag.HELD)  # else somebody was faster, or it is forgotten: no news
+        log.log(logging.INFO if mine else logging.DEBUG, "takeover of a lapsed session: %s", flag)
         return flag
 
     def _early(self, sid: str) -> bool:

@@ -1,9 +1,8 @@
 """All that a transport may ask of a node: start, sit down, control, look, delete."""
 
 import asyncio
-import random
 import secrets
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from server.callers import CALLER, Right
@@ -19,6 +18,7 @@ from server.session.heirs import Heirs
 from server.session.hub import Hub
 from server.session.intake import Intake
 from server.session.jobs import Carrier
+from server.session.leavers import Leavers
 from server.session.ledger import Ledger
 from server.session.producers import Producers, Rules
 from server.session.roll import Roll
@@ -59,7 +59,7 @@ class Node:
         self.models = models
         self.draining = False
         self.leaving = False
-        self.leavers: set[Callable[[], None]] = set()
+        self.leavers = Leavers()
         self._secret = secret
         self._store = store
         self._directory = directory
@@ -230,9 +230,8 @@ class Node:
         if self.draining:
             return
         self.draining = self.leaving = True
-        loop, spread = asyncio.get_running_loop(), min(SPREAD, seconds / 4)
-        for leave in list(self.leavers):
-            loop.call_later(random.uniform(0.0, spread), leave)
+        spread = min(SPREAD, seconds / 4)
+        self.leavers.tell(spread)
         await asyncio.gather(self._producers.drain(seconds), asyncio.sleep(spread))
 
     async def aclose(self) -> None:

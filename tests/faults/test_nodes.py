@@ -59,6 +59,16 @@ async def test_rolling_all_nodes_under_load_loses_nothing(make_process, http):
         assert seqs(reader.events) == list(range(1, 102))
 
 
+async def test_who_opens_a_socket_on_a_node_that_leaves_is_sent_elsewhere_at_once(node, http):
+    await start(http, node, prompt="s", rate=20, tokens=200)
+    leaving = asyncio.create_task(node.node.drain(HANG))
+    await until(lambda: node.node.draining)
+    async with http.ws_connect(node.url("/v1/ws")) as ws:
+        assert (await ws.receive(HANG / 2)).data == 1012
+    assert not leaving.done()
+    leaving.cancel()
+
+
 async def test_a_stalled_node_is_left_by_its_clients_and_loses_nothing(make_process, http):
     flags = {"lease": 3 * STALL, "heartbeat": 0.3}
     stalled, other = await make_process(**flags), await make_process(**flags)
