@@ -3,6 +3,7 @@
 // Read by fetch, since EventSource sends no credentials, hides the keep-alives and gives up for good on any status but 200.
 //
 // A wire reads one connection. It calls
+//   on.waiting()         other tabs have all connections: connected later
 //   on.open()            connected
 //   on.item(item)        an event or a notice
 //   on.end()             nothing is missing
@@ -13,6 +14,7 @@
 
 import { parse } from "./events.js";
 import { errorOf, headersOf, isFinal } from "./http.js";
+import { place } from "./places.js";
 import { watchdog } from "./timing.js";
 
 const FIRST = 10_000; // the `session` notice is sent at once: what does not come by then is held back on the way
@@ -25,12 +27,17 @@ export const fetchWire = (server, sid, after, on) => bodyWire(server, sid, after
 
 function bodyWire(server, sid, after, on, accept, read) {
   const aborter = new AbortController();
-  const watch = watchdog(() => on.lost("silence"));
-  let first;
-  const close = () => { watch.stop(); clearTimeout(first); aborter.abort(); };
+  let watch, first, leave;
+  let wake = () => {}; // while there is no place yet
+  const rest = () => { watch?.stop(); clearTimeout(first); leave?.(); };
+  const close = () => { rest(); aborter.abort(); };
   const headers = headersOf(server, { Accept: accept, ...(after && { "Last-Event-ID": after }) });
 
   async function receive() {
+    leave = await place(aborter.signal, (ask) => { wake = ask; on.waiting(); }, () => on.lost("given up"));
+    wake = () => {};
+    if (aborter.signal.aborted) return;
+    watch = watchdog(() => on.lost("silence"));
     const url = `${server.base}v1/${sid === null ? "inspect" : `sessions/${encodeURIComponent(sid)}/events`}`;
     const response = await fetch(url, { headers, signal: aborter.signal, cache: "no-store" });
     if (response.status === 204) return on.end();
@@ -51,11 +58,8 @@ function bodyWire(server, sid, after, on, accept, read) {
     on.lost("ended", state.retry);
   }
 
-  receive().catch((error) => on.lost(error instanceof TypeError ? "network" : error.name)).finally(() => {
-    watch.stop();
-    clearTimeout(first);
-  });
-  return { close, drop: close, wake() {} };
+  receive().catch((error) => on.lost(error instanceof TypeError ? "network" : error.name)).finally(rest);
+  return { close, drop: close, wake: () => wake() };
 }
 
 function readBlocks(text, state) {

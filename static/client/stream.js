@@ -123,6 +123,7 @@ export class TokenStream {
     const mine = (act) => (...args) => { if (this.#wire === wire) act(...args); };
     const wire = this.#wire = {};
     Object.assign(wire, WIRES[transport](this.#server, this.#sid, this.after, {
+      waiting: mine(() => this.#emit("waiting", { transport })),
       open: mine(() => {
         this.#backoff.opened();
         this.#emit("open", { transport, after: this.after });

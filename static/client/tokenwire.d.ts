@@ -43,6 +43,8 @@ export interface Listened extends Notices {
   second: Second;
   /** Connected, reading on after that cursor. */
   open: { transport: Transport; after: string | null };
+  /** Other tabs have all the connections that a browser has; connected when one is free. Not over a WebSocket. */
+  waiting: { transport: Transport };
   /** Disconnected, back in `wait` milliseconds. */
   lost: { why: string; wait: number };
   /** One transport does not get through here, so another is tried ("auto" only). */

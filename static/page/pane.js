@@ -96,6 +96,10 @@ export class Pane {
       this.#meter.mark(this.state === "paused" ? "held" : "on");
       this.note(`${back ? "Back" : "Connected"} over ${NAMES[transport]}, reading on ${place(after)}`, back);
     },
+    waiting: ({ transport }) => {
+      this.#wire = "waiting";
+      this.note(`Other tabs have all connections over ${NAMES[transport]}: reading on when one is free`, true);
+    },
     lost: ({ why, wait }) => {
       this.#wire = "reconnecting";
       this.#meter.mark("lost");

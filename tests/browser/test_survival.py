@@ -8,6 +8,7 @@ from playwright.async_api import expect
 
 from tests.browser.conftest import BROKEN
 from tests.browser.driver import (
+    WAIT,
     ask,
     begin,
     fact,
@@ -172,6 +173,32 @@ async def test_more_tabs_than_a_browser_has_connections(page, context, node):
         await over(tabs[-1], "ws")
     assert len(node.node.leavers) == 1
     await tabs[-1].click("#stop")
+    for tab in tabs:
+        await state(tab, "stopped")
+        await is_whole(tab)
+
+
+async def test_more_tabs_than_a_browser_has_connections_over_sse(page, context, node):
+    await begin(page, node.url("/"), "sse", tokens=5000, rate=60)
+    tabs = [page]
+    for _ in range(7):
+        tabs.append(await context.new_page())
+        await tabs[-1].goto(node.url("/"))
+    first, last = tabs[:4], tabs[4:]
+    for tab in first:
+        await over(tab, "sse")
+    for tab in last:  # each has its page, though no stream
+        await wire(tab, "waiting")
+    # One that nobody looks at makes room for one of those.
+    hidden = "() => Object.defineProperty(document, 'hidden', { get: () => true, configurable: true })"
+    await first[1].evaluate(hidden)
+    await last[0].evaluate("() => document.dispatchEvent(new Event('visibilitychange'))")
+    await wire(first[1], "waiting")
+    async with asyncio.timeout(WAIT / 1000):
+        while [await fact(tab, "wire").text_content() for tab in last].count("connected") != 1:
+            await asyncio.sleep(0.02)
+    # And each can stop the answer, which all have whole in the end.
+    await last[-1].click("#stop")
     for tab in tabs:
         await state(tab, "stopped")
         await is_whole(tab)

@@ -12,7 +12,7 @@ from tests.fuzz import live
 from tests.fuzz.dice import by_dice
 from tests.fuzz.guided import available, by_atheris
 from tests.fuzz.judge import Finding, verdict, watched
-from tests.fuzz.tally import FOLDER, HEAD, Tally, corpus_of, report
+from tests.fuzz.tally import FOLDER, HEAD, Tally, corpus_of, report, save
 from tests.fuzz.targets import TARGETS
 
 SHARE = 0.4
@@ -47,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, seconds in _shares(names, args.minutes * 60).items():
         tallies.append(_tally(name, seconds, args.seed))
         print(tallies[-1].row, flush=True)
+        for finding in tallies[-1].findings.values():
+            save(name, finding)  # the run may be ended before it reports
     print(f"\n{report(tallies)}", flush=True)
     return 1 if any(tally.findings for tally in tallies) else 0
 
