@@ -76,7 +76,8 @@ class SSEParser:
         if piece:
             self._open_line.append(piece)
             self._open_size += len(piece)
-            self._check(self._open_size)
+            # The first line may still turn out to have a mark before it, which does not count.
+            self._check(self._open_size - (0 if self._started else len(_BOM)))
 
     def _with_open_line(self, chunk: bytes) -> bytes:
         text = b"".join([*self._open_line, chunk]) if self._open_line else chunk

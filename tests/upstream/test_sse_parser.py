@@ -66,9 +66,9 @@ def outcome(limit: int, *chunks: bytes) -> list[Message | None]:
 _BITS = st.sampled_from([b"data: x", b"data:", b"id: 1", b"event:e", b"y", b"\0", b"\r", b"\n", b"\n\n"])
 
 
-@given(st.lists(_BITS, max_size=12), st.integers(5, 15))
-def test_byte_by_byte_is_the_whole_and_fails_in_the_same_place(bits, limit):
-    stream = b"".join(bits)
+@given(st.sampled_from([b"", b"\xef\xbb\xbf"]), st.lists(_BITS, max_size=12), st.integers(5, 15))
+def test_byte_by_byte_is_the_whole_and_fails_in_the_same_place(mark, bits, limit):
+    stream = mark + b"".join(bits)
     by_byte = outcome(limit, *(bytes([byte]) for byte in stream))
     for at in range(len(stream) + 1):
         assert outcome(limit, stream[:at], stream[at:]) == by_byte
@@ -80,6 +80,13 @@ def test_event_and_id_are_told():
     assert message == ("ping", b"a", "7")
     (message,) = parser.feed(b"id: bad\0id\ndata: b\n\n")
     assert message == ("message", b"b", "7")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line():
+    stream = b"\xef\xbb\xbfdata: 1234\n\n"
+    whole = outcome(10, stream)
+    assert whole == [("message", b"1234", "")]
+    assert outcome(10, *(bytes([byte]) for byte in stream)) == whole
 
 
 @pytest.mark.parametrize("end", [b"", b"\n\n"])
