@@ -25,6 +25,19 @@ from tests.redis_server import RedisServer, binaries
 MakeNode = Callable[..., Awaitable[Server]]
 MakeProcess = Callable[..., Awaitable[Process]]
 
+LONG = ("ops/test_front", "openapi/", "matrix/", "browser/", "faults/", "deployments", "fuzz/", "model/")
+"""What takes long is begun first: else one process is still at it when the others are done."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the files for processes beside each other."""
+
+    def place(item: pytest.Item) -> int:
+        file, _, _ = item.nodeid.partition("::")
+        return next((at for at, part in enumerate(LONG) if part in file), len(LONG))
+
+    items.sort(key=place)
+
 
 @pytest.fixture(scope="session")
 def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
