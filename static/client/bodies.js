@@ -15,9 +15,7 @@
 import { parse } from "./events.js";
 import { errorOf, headersOf, isFinal } from "./http.js";
 import { place } from "./places.js";
-import { watchdog } from "./timing.js";
-
-const FIRST = 10_000; // the `session` notice is sent at once: what does not come by then is held back on the way
+import { FIRST, SILENCE, watchdog } from "./timing.js";
 
 /** Read server-sent events. */
 export const sseWire = (server, sid, after, on) => bodyWire(server, sid, after, on, "text/event-stream", readBlocks);
@@ -35,9 +33,9 @@ function bodyWire(server, sid, after, on, accept, read) {
 
   async function receive() {
     leave = await place(aborter.signal, (ask) => { wake = ask; on.waiting(); }, () => on.lost("given up"));
-    wake = () => {};
     if (aborter.signal.aborted) return;
     watch = watchdog(() => on.lost("silence"));
+    wake = () => watch.hurry(SILENCE / 2); // nobody can be asked: is a keep-alive due?
     const url = `${server.base}v1/${sid === null ? "inspect" : `sessions/${encodeURIComponent(sid)}/events`}`;
     const response = await fetch(url, { headers, signal: aborter.signal, cache: "no-store" });
     if (response.status === 204) return on.end();

@@ -2,6 +2,8 @@
 
 export const FINAL = new Set(["done", "aborted", "error"]);
 export const NOTICES = new Set(["session", "paused", "resumed", "reset", "moving"]);
+// Who listens to one of these takes the log so.
+export const TAKEN = ["event", "content", "reasoning", "tool_call", "bytes", "second"];
 export const CURSOR = /^\d+-\d+$/;
 
 /** Return a cursor's place in the log; 0 for none. */

@@ -25,12 +25,12 @@ export async function call(server, path, options) {
   let response;
   try {
     response = await fetch(server.base + path, { cache: "no-store", ...options, headers: headersOf(server, options?.headers) });
+    if (response.ok) return await response.json();
   } catch (error) {
     if (options?.signal?.aborted) throw options.signal.reason;
     throw problem({ code: "unreachable", message: "The server cannot be reached.", cause: error });
   }
-  if (!response.ok) throw problem(await errorOf(response));
-  return response.json();
+  throw problem(await errorOf(response));
 }
 
 /** Return a refusal as `{ code, message, status, wait }`; `wait` is what the server asks for, in milliseconds. */
@@ -41,5 +41,8 @@ export async function errorOf(response) {
   return { code: `http_${status}`, message: `The server answered ${status}.`, ...error, status, wait };
 }
 
+/** Statuses that may be different next time. */
+export const PASSING = new Set([408, 425, 429, 502, 503, 504]);
+
 /** Tell whether a refusal with this status is for good. */
-export const isFinal = (status) => status >= 400 && status < 500 && status !== 408 && status !== 429;
+export const isFinal = (status) => status >= 400 && status < 500 && !PASSING.has(status);

@@ -4,14 +4,13 @@
 // A place is a lock that the tabs of an origin share. A tab that nobody looks at gives its place up to one that is looked
 // at, and comes back when there is one again; its cursor sees to it that it misses nothing.
 
+const ASK = 2_000; // a tab may be hidden by then
 const NAMES = [1, 2, 3, 4].map((number) => `tokenwire connection ${number}`);
 const givers = new Set();
 let tabs = null;
 
-/**
- * Wait for a place; resolves with `leave()`, which gives it back. `wait(ask)` is called if there is none now: `ask` asks
- * again for that of a hidden tab. `giveUp` is called when another tab wants ours.
- */
+// Wait for a place; resolves with `leave()`, which gives it back. `wait(ask)` is called if there is none now: `ask` asks
+// again for that of a hidden tab. `giveUp` is called when another tab wants ours.
 export async function place(signal, wait, giveUp) {
   if (!scarce()) return () => {};
   const leave = (await free().catch(() => () => {})) ?? (await queued(signal, wait)); // a page may have no right to locks
@@ -44,6 +43,7 @@ async function queued(signal, wait) {
   signal.addEventListener("abort", stop, { once: true });
   const held = NAMES.map((name) => hold(name, { signal: enough.signal }));
   const ask = () => { if (!document.hidden) tabs.postMessage("full"); };
+  const asking = setInterval(ask, ASK);
   wait(ask);
   ask();
   try {
@@ -51,6 +51,7 @@ async function queued(signal, wait) {
     for (const other of held) other.then((leave) => { if (leave !== mine) leave(); }, () => {});
     return mine;
   } finally {
+    clearInterval(asking);
     signal.removeEventListener("abort", stop);
     enough.abort();
   }

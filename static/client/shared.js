@@ -9,12 +9,18 @@ const sockets = new Sockets();
 
 function serve(port) {
   const wires = new Map();
-  let answered = performance.now();
+  let answered, ticking;
   const say = (key, kind) => (...args) => port.postMessage({ key, kind, args });
-  const leave = () => { for (const wire of wires.values()) wire.close(); wires.clear(); };
+  // While it ticks the port is kept, after its tab is gone, too.
+  const leave = () => {
+    for (const wire of wires.values()) wire.close();
+    wires.clear();
+    ticking = clearInterval(ticking);
+  };
 
   const commands = {
     attach({ key, server, sid, after }) {
+      ticking ??= setInterval(tick, TICK);
       const kinds = ["open", "item", "end", "gone", "lost", "unusable"];
       const on = Object.fromEntries(kinds.map((kind) => [kind, say(key, kind)]));
       wires.set(key, sockets.attach(server, sid, after, on));
@@ -38,10 +44,10 @@ function serve(port) {
     commands[data.op](data);
   };
   // This side keeps the time: a hidden page's own timers may sleep for a minute.
-  setInterval(() => {
+  function tick() {
     if (performance.now() - answered > FORGET) leave();
     port.postMessage({ tick: true });
-  }, TICK);
+  }
 }
 
 globalThis.onconnect = ({ ports: [port] }) => serve(port);

@@ -5,10 +5,12 @@
 
 import { FINAL, NOTICES, parse, seqOf } from "./events.js";
 import { call, isFinal, problem } from "./http.js";
-import { Backoff, watchdog } from "./timing.js";
+import { Backoff, FIRST, watchdog } from "./timing.js";
 
 const IDLE = 3_000; // how long a socket is kept that nobody reads over
 const ABANDONED = 3_000;
+// By these codes a server closes that had nothing else to say.
+const HERE = /^(1001|1012|4...)$/;
 
 /** One socket to each server, and for each who asks there. */
 export class Sockets {
@@ -23,7 +25,7 @@ export class Sockets {
 }
 
 class Line {
-  #server; #forget; #socket = null; #watch = null; #idle;
+  #server; #forget; #socket = null; #heard; #first; #watch = null; #idle;
   #backoff = new Backoff();
   #channels = new Map(); // by session: { readers, joining, attaching, again, notice }
   #asked = new Map();
@@ -54,25 +56,28 @@ class Line {
 
   #open() {
     const socket = this.#socket = new WebSocket(`${this.#server.base.replace(/^http/, "ws")}v1/ws`);
-    let opened = false;
+    this.#heard = false;
     this.#watch = watchdog(
       () => this.#lose("silence", ABANDONED),
       () => this.#isOpen() && this.#send({ type: "ping" }), // the server's own pings are not shown to a page
     );
     socket.onopen = () => {
-      opened = true;
       this.#backoff.opened();
       this.#watch.alive();
       this.#introduce();
+      // Answered at once, whatever the sessions wait for.
+      this.#send({ type: "ping" });
       for (const [sid, channel] of this.#channels) this.#sync(sid, channel);
     };
     socket.onmessage = ({ data }) => {
+      this.#heard = true;
       this.#watch.alive();
       this.#take(parse(data));
     };
     // Node tells of a refusal by `error` alone, a browser by both.
-    socket.onerror = () => { if (!opened) { socket.onclose = null; this.#refused(); } };
-    socket.onclose = ({ code }) => (opened ? this.#lose(`closed ${code}`) : this.#refused());
+    socket.onerror = () => { if (!this.#heard) { socket.onclose = null; this.#refused(socket); } };
+    socket.onclose = ({ code }) => (this.#heard || HERE.test(code) ? this.#lose(`closed ${code}`) : this.#refused(socket));
+    this.#first = setTimeout(() => this.#refused(socket, "held back"), FIRST);
   }
 
   // First thing, and not waited for: where it is refused, what comes behind it is refused, too. A server that asks
@@ -82,17 +87,18 @@ class Line {
     if (token) this.#ask({ type: "auth", token }).catch(() => {});
   }
 
-  // A page is not told why a socket was refused: is the server there at all?
-  async #refused() {
-    const socket = this.#socket;
+  // Nothing came, and a page is not told why: is the server there at all?
+  async #refused(socket, why = "refused") {
+    if (this.#heard || socket !== this.#socket) return;
     const there = await call(this.#server, "healthz").then(() => true, () => false);
-    if (socket === this.#socket) this.#lose("refused", 0, there ? "unusable" : "lost");
+    if (!this.#heard && socket === this.#socket) this.#lose(why, 0, there ? "unusable" : "lost");
   }
 
   #lose(why, abandon = 0, how = "lost") {
     const socket = this.#socket;
     if (socket === null) return;
     this.#watch.stop();
+    clearTimeout(this.#first);
     socket.onopen = socket.onmessage = socket.onerror = socket.onclose = null;
     if (abandon) setTimeout(() => socket.close(), abandon);
     else socket.close();
@@ -136,7 +142,7 @@ class Line {
   }
 
   #refuse(sid, channel, error) {
-    this.#channels.delete(sid);
+    if (this.#channels.get(sid) === channel) this.#channels.delete(sid); // else it is others' by now
     const wait = this.#backoff.next();
     for (const { on } of channel.readers) {
       if (ofProtocol(error)) on.gone({ code: error.code, message: error.message }); // an Error on its way to a page loses its code

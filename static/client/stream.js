@@ -1,10 +1,10 @@
 // One session, read to its end over whatever connections it takes.
 
 import { fetchWire, sseWire } from "./bodies.js";
-import { CURSOR, epochOf, FINAL, NOTICES, seqOf } from "./events.js";
+import { CURSOR, epochOf, FINAL, NOTICES, seqOf, TAKEN } from "./events.js";
 import { call, problem } from "./http.js";
 import { hasSockets, socketWire } from "./tabs.js";
-import { Backoff } from "./timing.js";
+import { Backoff, OBSTINATE } from "./timing.js";
 
 const WIRES = { ws: socketWire, sse: sseWire, fetch: fetchWire };
 const AUTO = ["ws", "sse", "fetch"]; // one socket for all tabs first, then a connection each
@@ -12,7 +12,7 @@ const AUTO = ["ws", "sse", "fetch"]; // one socket for all tabs first, then a co
 /** One session's events; see tokenwire.js. */
 export class TokenStream {
   after; text = "";
-  #sid; #server; #transport; #auto; #wire = null; #timer; #backoff = new Backoff(); #waiting = false; #asleep = false;
+  #sid; #server; #transport; #auto; #wire = null; #timer; #backoff = new Backoff(); #waiting = false; #asleep = false; #heard = false; #gaps = 0;
   #listeners = new Map(); #queue = []; #iterated = false; #wake = () => {}; #closed = false; #failure = null; #unhear;
 
   constructor(sid, { transport, after, server, signal }) {
@@ -121,6 +121,7 @@ export class TokenStream {
     const transport = this.#transport;
     // A wire that was hung up may still have something to say; nobody listens.
     const mine = (act) => (...args) => { if (this.#wire === wire) act(...args); };
+    this.#heard = false;
     const wire = this.#wire = {};
     Object.assign(wire, WIRES[transport](this.#server, this.#sid, this.after, {
       waiting: mine(() => this.#emit("waiting", { transport })),
@@ -144,6 +145,8 @@ export class TokenStream {
 
   #lost(why, least = 0, wait = this.#backoff.next(least)) {
     this.#hangUp();
+    // Where nothing came the server may have been away; so it may have been when another transport failed.
+    if (this.#auto && !this.#heard) this.#choose("auto");
     this.#again(wait);
     this.#emit("lost", { why, wait });
   }
@@ -165,10 +168,10 @@ export class TokenStream {
   }
 
   #take(item) {
+    this.#heard = true;
     if (!NOTICES.has(item.type)) return this.#read(item);
     if (item.type === "reset") {
-      this.after = null;
-      this.text = "";
+      Object.assign(this, { after: null, text: "" });
       this.#queue.length = 0;
       this.#keep(item);
     }
@@ -178,6 +181,7 @@ export class TokenStream {
   #read(item) {
     if (!this.#follows(item)) return;
     this.after = item.id;
+    this.#gaps = 0;
     this.#backoff.worked();
     if (item.type === "content") this.text += item.content;
     this.#keep(item);
@@ -190,15 +194,16 @@ export class TokenStream {
   #follows({ id, n = 1 }) {
     const seq = seqOf(id), have = seqOf(this.after);
     if (seq - n === have && epochOf(id) >= epochOf(this.after)) return true;
-    const why = seq <= have ? "duplicate" : "gap";
+    const gap = seq > have, why = gap ? "gap" : "duplicate";
     this.#emit("refused", { why, id, after: this.after });
-    if (why === "gap") this.#lost(why);
+    if (gap && ++this.#gaps < OBSTINATE) this.#lost(why);
+    else if (gap) this.#end({ error: { code: "broken_stream", message: "The server insists on a gap." } });
     return false;
   }
 
-  // Items wait for whoever iterates; who listens instead has had them.
+  // Items wait for whoever iterates; who listens to them instead has had them.
   #keep(item) {
-    if (!this.#iterated && this.#listeners.size) return;
+    if (!this.#iterated && TAKEN.some((type) => this.#listeners.get(type)?.length)) return;
     this.#queue.push(item);
     this.#wake();
   }
@@ -221,9 +226,8 @@ export class TokenStream {
   }
 }
 
-const streams = new Set();
-
 // One set of listeners on the page for all streams.
+const streams = new Set();
 function hear(stream) {
   if (!streams.size) for (const [target, type, what] of signs()) target.addEventListener(type, what);
   streams.add(stream);

@@ -26,12 +26,12 @@ function sharedSockets() {
 }
 
 class SharedSockets {
-  #port; #wires = new Map(); #asked = new Map(); #keys = 0; #heard = performance.now(); #timer = null;
+  #port; #wires = new Map(); #asked = new Map(); #keys = 0; #heard = performance.now(); #spoke = false; #timer = null;
 
   constructor(worker) {
     this.#port = worker.port;
     this.#port.onmessage = ({ data }) => this.#take(data);
-    worker.onerror = () => this.#fail();
+    worker.onerror = () => this.#fail("no worker");
     // What is open keeps a page out of the back/forward cache; it comes back by itself.
     addEventListener("pagehide", () => this.#say({ op: "bye" }));
   }
@@ -58,6 +58,7 @@ class SharedSockets {
 
   #take({ tick, key, kind, args, ref, answer, error }) {
     this.#heard = performance.now();
+    this.#spoke = true;
     if (tick) return this.#say({ op: "tick", keys: [...this.#wires.keys()] });
     if (key) return this.#wires.get(key)?.[kind](...args);
     const waiting = this.#asked.get(ref);
@@ -71,7 +72,7 @@ class SharedSockets {
       clearInterval(this.#timer);
       this.#timer = null;
     } else if (performance.now() - this.#heard > SILENCE) {
-      this.#loseAll("silence");
+      this.#fail("silence");
     }
   }
 
@@ -79,14 +80,16 @@ class SharedSockets {
     const wires = [...this.#wires.values()], asked = [...this.#asked.values()];
     this.#wires.clear();
     this.#asked.clear();
-    this.#heard = performance.now();
     for (const { reject } of asked) reject(problem({ code: "wire_lost", message: "The connection was lost." }));
     for (const on of wires) on.lost(why, 0, 0);
   }
 
-  // The worker's script did not load: from now on this page has sockets of its own.
-  #fail() {
-    sockets = new Sockets();
-    this.#loseAll("no worker");
+  // Nobody is told of a worker that dies. One that said something makes way for a new one, which is the same one if it
+  // lives; after one that never did, this page has sockets of its own.
+  #fail(why) {
+    this.#say({ op: "bye" });
+    this.#port.close();
+    if (sockets === this) sockets = (this.#spoke && sharedSockets()) || new Sockets();
+    this.#loseAll(why);
   }
 }

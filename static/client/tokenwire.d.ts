@@ -32,7 +32,7 @@ export interface Second {
   nodes?: Record<string, unknown>[]; sessions?: Record<string, unknown>[]; more?: number;
 }
 
-/** An error of the server's or the client's own: `unreachable`, `wire_lost`. */
+/** An error of the server's or the client's own: `unreachable`, `wire_lost`, `broken_stream` (it insists on a gap). */
 export interface Problem extends Error { code: string; status?: number }
 
 /** What `on` hears, besides events by their type. */
@@ -47,9 +47,9 @@ export interface Listened extends Notices {
   waiting: { transport: Transport };
   /** Disconnected, back in `wait` milliseconds. */
   lost: { why: string; wait: number };
-  /** One transport does not get through here, so another is tried ("auto" only). */
+  /** One transport does not get through here, or says nothing, so another is tried ("auto" only). */
   fell: { from: Transport; to: Transport; why: string };
-  /** A gap or a duplicate, not let through; behind a gap it is read again from the cursor. */
+  /** A gap or a duplicate, not let through; behind a gap it is read again from the cursor, twice at most. */
   refused: { why: "gap" | "duplicate"; id: string; after: string | null };
   /** Nothing more will come. */
   end: { final?: Final; error?: { code: string; message: string } };
@@ -70,7 +70,8 @@ export interface Session {
  * One session, read to its end over whatever connections it takes: every event once and in order.
  *
  * `for await` gives the log's events, and `reset` ("drop what you hold"). It ends behind the final event, throws if the
- * session is gone or the signal is aborted, and leaving it closes the stream.
+ * session is gone or the signal is aborted, and leaving it closes the stream. What came before it begins waits for it,
+ * unless somebody listens to `event`, `content`, `reasoning`, `tool_call`, `bytes` or `second`, and so has had it.
  */
 export class TokenStream implements AsyncIterable<Event | Notices["reset"]> {
   private constructor();
@@ -111,7 +112,10 @@ export function connect(
   session: string | { id: string },
   options?: At & { transport?: Transport | "auto"; after?: string | null; signal?: AbortSignal },
 ): TokenStream;
-/** Start a session; `body` is that of POST /v1/sessions. A lost answer is asked for again, and starts nothing twice. */
+/**
+ * Start a session; `body` is that of POST /v1/sessions. What passes (a lost answer; 408, 425, 429, 502, 503, 504, no sooner than
+ * `Retry-After`) is asked for again for 60 s, and starts nothing twice.
+ */
 export function start(body: object, options?: At & { signal?: AbortSignal; key?: string }): Promise<Session>;
 /**
  * Read how the server's nodes and sessions do: `on("second", …)`, for those with the right `admin`. It goes over SSE, ends only

@@ -6,12 +6,11 @@
 //   for await (const event of stream) …
 // What each of them does is told in tokenwire.d.ts.
 
-import { call, serverOf } from "./http.js";
+import { call, PASSING, serverOf } from "./http.js";
 import { TokenStream } from "./stream.js";
+import { Backoff, PATIENCE } from "./timing.js";
 
 export { TokenStream } from "./stream.js";
-
-const TRIES = 3;
 
 /** Read a session; `after` is the id of the last event you have, none for the whole log. */
 export function connect(session, { transport = "auto", after = null, signal, ...at } = {}) {
@@ -23,16 +22,19 @@ export function inspect({ signal, ...at } = {}) {
   return new TokenStream(null, { transport: "sse", after: null, server: serverOf(at), signal });
 }
 
-/** Start a session; `body` is that of POST /v1/sessions. A lost answer is asked for again, and starts nothing twice. */
+/** Start a session; `body` is that of POST /v1/sessions. What passes is asked for again, and starts nothing twice. */
 export async function start(body, { signal, key = newKey(), ...at } = {}) {
   const headers = { "Content-Type": "application/json", "Idempotency-Key": key };
   const options = { method: "POST", body: JSON.stringify(body), headers, signal };
-  for (let tries = 1; ; tries++) {
+  const backoff = new Backoff(), until = performance.now() + PATIENCE;
+  while (true) {
     try {
       return await call(serverOf(at), "v1/sessions", options);
     } catch (error) {
-      if (tries === TRIES || !["unreachable", "store_unavailable", "draining"].includes(error.code)) throw error;
-      await new Promise((resolve) => { setTimeout(resolve, 300 * tries * (0.5 + Math.random())); });
+      const wait = backoff.next(error.wait), passing = PASSING.has(error.status) || error.code === "unreachable";
+      if (!passing || performance.now() + wait > until) throw error;
+      // An aborted signal ends the wait; the call then says so.
+      await new Promise((resolve) => { setTimeout(resolve, wait); signal?.addEventListener("abort", resolve, { once: true }); });
     }
   }
 }

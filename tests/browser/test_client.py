@@ -21,16 +21,27 @@ each = pytest.mark.parametrize("transport", ["ws", "sse", "fetch"])
 EPOCH = 1795219200123
 
 
-async def run(base, **plan):
-    """Run the reader; return what it told."""
+async def output(*arguments):
+    """Run Node; return the lines of JSON that it prints."""
     process = await asyncio.create_subprocess_exec(
-        NODE, "--no-warnings", "--experimental-websocket", str(READER), base, json.dumps(plan),
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        NODE, "--no-warnings", "--experimental-websocket", *arguments,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=READER.parents[2],
     )  # fmt: skip
     async with asyncio.timeout(HANG):
         out, err = await process.communicate()
     assert err.decode() == ""
     return [json.loads(line) for line in out.splitlines()]
+
+
+async def run(base, **plan):
+    """Run the reader; return what it told."""
+    return await output(str(READER), base, json.dumps(plan))
+
+
+async def run_script(script, *arguments):
+    """Run a script; return the one line of JSON that it prints."""
+    (line,) = await output("--input-type=module", "-e", script, *arguments)
+    return line
 
 
 def told(lines, kind, name=0):
@@ -188,12 +199,21 @@ async def test_a_token_is_no_harm_where_nobody_asks(http, node, transport):
 
 
 class Wrong:
-    """A server whose log has five events; each answer sends the places that `script` says."""
+    """A server whose log has five events; each answer sends the places that `script` says.
 
-    def __init__(self, *script, ws=True, sse="text/event-stream"):
+    `ws`: whether there are sockets, or codes with which the first of them are closed at once; on a
+    `mute` one nothing is said. `refusals` answer the first requests for a body or a start: a status,
+    and a `Retry-After` or None.
+    """
+
+    def __init__(self, *script, ws=True, mute=False, sse="text/event-stream", refusals=()):
         self.script = list(script)
+        self.closes = [] if isinstance(ws, bool) else list(ws)
+        self.mute = mute
+        self.refusals = list(refusals)
         self.afters = []
         self.keys = []
+        self.times = []
         self.sse = sse
         self.app = web.Application()
         self.app.router.add_get("/v1/sessions/{sid}/events", self._events)
@@ -217,7 +237,15 @@ class Wrong:
         )
         return {"id": f"{EPOCH}-{place}", **kind}
 
+    def _refuse(self):
+        if self.refusals:
+            status, after = self.refusals.pop(0)
+            return web.Response(status=status, headers={"Retry-After": str(after)} if after else {})
+        return None
+
     async def _events(self, request):
+        if refusal := self._refuse():
+            return refusal
         ndjson = request.headers["Accept"] == "application/x-ndjson"
         kind = "application/x-ndjson" if ndjson else self.sse
         response = web.StreamResponse(headers={"Content-Type": kind})
@@ -234,9 +262,12 @@ class Wrong:
     async def _socket(self, request):
         ws = web.WebSocketResponse()
         await ws.prepare(request)
+        if self.closes:
+            await ws.close(code=self.closes.pop(0))
+            return ws
         async for message in ws:
             body = json.loads(message.data)
-            if body["type"] != "attach":
+            if body["type"] != "attach" or self.mute:
                 continue
             sid = body["session"]
             notice = {"session": sid, "type": "session", "status": "running", "seq": 5, "paused": False}
@@ -251,6 +282,9 @@ class Wrong:
 
     async def _start(self, request):
         self.keys.append(request.headers["Idempotency-Key"])
+        self.times.append(asyncio.get_running_loop().time())
+        if refusal := self._refuse():
+            return refusal
         if len(self.keys) == 1:
             request.transport.abort()
         return web.json_response({"id": "s"}, status=201)
@@ -280,6 +314,17 @@ async def test_a_gap_is_refused_reported_and_read_again(serve, transport):
 
 
 @each
+async def test_a_server_that_insists_on_a_gap_is_given_up(serve, transport):
+    wrong, base = await serve([1, 2, 4], [4], [5])
+    lines = await run(base, reads=[{"session": "s", "transport": transport}])
+    assert (seqs(lines), lines[-1]) == ([1, 2], [0, "failed", "broken_stream"])
+    assert wrong.afters == [None, f"{EPOCH}-2", f"{EPOCH}-2"]
+    _, base = await serve([1, 2, 4], [4], [3, 5], [5], None)  # no three of them at one place
+    lines = await run(base, reads=[{"session": "s", "transport": transport}])
+    assert seqs(lines) == [1, 2, 3, 4, 5]
+
+
+@each
 async def test_a_duplicate_is_refused_and_reported(serve, transport):
     _, base = await serve([1, 2, 2, 1, 3, 4, 5])
     lines = await run(base, reads=[{"session": "s", "transport": transport}])
@@ -303,10 +348,124 @@ async def test_where_sockets_do_not_get_through_it_falls_to_events_and_then_to_l
     assert seqs(lines) == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.parametrize(("socket", "why"), [({"mute": True}, "held back"), ({"ws": [1011]}, "refused")])
+async def test_where_a_socket_opens_and_says_nothing_it_falls_to_events(serve, socket, why):
+    _, base = await serve(None, **socket)
+    lines = await run(base, reads=[{"session": "s"}], speed=10)
+    assert told(lines, "fell") == [{"from": "ws", "to": "sse", "why": why}]
+    assert seqs(lines) == [1, 2, 3, 4, 5]
+
+
+async def test_a_server_that_says_it_is_moving_keeps_its_sockets(serve):
+    _, base = await serve(None, ws=[1012, 1012])
+    lines = await run(base, reads=[{"session": "s"}])
+    assert [lost["why"] for lost in told(lines, "lost")] == ["closed 1012"] * 2
+    assert [opened["transport"] for opened in told(lines, "open")] == ["ws"]
+    assert seqs(lines) == [1, 2, 3, 4, 5]
+
+
+async def test_where_events_get_nowhere_either_sockets_are_tried_again(serve):
+    _, base = await serve(None, ws=[1011], refusals=[(503, None)])
+    lines = await run(base, reads=[{"session": "s"}])
+    assert [fell["to"] for fell in told(lines, "fell")] == ["sse"]
+    assert [lost["why"] for lost in told(lines, "lost")] == ["http_503"]
+    assert [opened["transport"] for opened in told(lines, "open")] == ["ws"]
+    assert seqs(lines) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("take", "left"),
+    [([], [1, 2, 3, 4, 5]), (["done"], [1, 2, 3, 4, 5]), (["event"], []), (["content"], [])],
+)
+async def test_what_came_before_waits_unless_somebody_listens_to_the_log(serve, take, left):
+    _, base = await serve(None)
+    lines = await run(base, reads=[{"session": "s", "transport": "sse"}], late=True, take=take)
+    assert seqs(lines) == left
+
+
+async def test_an_answer_to_who_left_is_none_to_who_came(aiohttp_server):
+    async def socket(request):
+        ws = web.WebSocketResponse()
+        await ws.prepare(request)
+        refs = []
+        async for message in ws:
+            body = json.loads(message.data)
+            if body["type"] != "attach":
+                continue
+            refs.append(body["ref"])
+            await ws.send_json({"session": "s", "type": "session", "status": "running", "seq": 1})
+            if len(refs) == 2:
+                error = {"code": "draining", "message": "…"}
+                await ws.send_json({"type": "reply", "ref": refs[0], "ok": False, "error": error})
+                await ws.send_json({"type": "reply", "ref": refs[1], "ok": True, "session": "s"})
+                await ws.send_json({"session": "s", "id": "7-1", "type": "done", "finish_reason": "stop"})
+        return ws
+
+    app = web.Application()
+    app.router.add_get("/v1/ws", socket)
+    base = str((await aiohttp_server(app)).make_url("/"))
+    lines = await run(base, reads=[{"session": "s", "transport": "ws"}], leave=True)
+    assert seqs(lines) == [1]
+    assert told(lines, "lost") == []
+
+
+async def test_an_event_stream_is_hurried_after_a_sleep_in_which_signs_of_life_were_due(serve):
+    script = """
+        import { sseWire } from "./static/client/bodies.js";
+        const { setTimeout: later } = globalThis;
+        let delays = [], slept = 0;
+        globalThis.setTimeout = (call, ms) => { delays.push(ms); return later(call, ms); };
+        const now = Date.now;
+        Date.now = () => now() + slept;
+        const item = ({ id }) => {
+            if (!id.endsWith("-2")) return;
+            delays = [];
+            wire.wake();
+            const early = delays.length;
+            slept = 20_000;
+            wire.wake();
+            console.log(JSON.stringify([early, delays]));
+            process.exit();
+        };
+        const wire = sseWire({ base: process.argv[1] }, "s", null, { open() {}, item });
+    """
+    _, base = await serve([1, 2], "silence")
+    assert await run_script(script, base) == [0, [4000]]
+
+
+async def test_a_tab_that_is_gone_leaves_nothing_in_the_shared_worker():
+    script = """
+        const ticking = new Set(), now = performance.now.bind(performance);
+        let later = 0;
+        performance.now = () => now() + later;
+        globalThis.setInterval = (call) => { ticking.add(call); return call; };
+        globalThis.clearInterval = (call) => { ticking.delete(call); };
+        await import("./static/client/shared.js");
+        const said = [], port = { postMessage: (message) => said.push(message) };
+        onconnect({ ports: [port] });
+        const say = (data) => port.onmessage({ data });
+        const server = { base: "http://127.0.0.1:9/" };
+        const attach = (key) => say({ op: "attach", key, server, sid: "s", after: null });
+        const counts = [ticking.size];
+        const count = () => counts.push(ticking.size);
+        attach(1), count();
+        say({ op: "bye" }), count();
+        attach(2), count();
+        later = 59_000, [...ticking][0](), count();
+        later = 61_000, [...ticking][0](), count();
+        say({ op: "tick", keys: [2] });
+        console.log(JSON.stringify([counts, said.filter(({ key }) => key === 2)]));
+        process.exit();
+    """
+    counts, said = await run_script(script)
+    assert counts == [0, 1, 0, 1, 1, 0]
+    assert said == [{"key": 2, "kind": "lost", "args": ["forgotten", 0, 0]}]
+
+
 @each
 async def test_a_connection_that_falls_silent_is_left(serve, transport):
     wrong, base = await serve([1, 2], "silence")
-    lines = await run(base, reads=[{"session": "s", "transport": transport}], speed=30)
+    lines = await run(base, reads=[{"session": "s", "transport": transport}], speed=10)
     assert [lost["why"] for lost in told(lines, "lost")] == ["silence"]
     assert seqs(lines) == [1, 2, 3, 4, 5]
     assert wrong.afters == [None, f"{EPOCH}-2"]
@@ -320,6 +479,30 @@ async def test_a_start_whose_answer_is_lost_is_asked_for_under_the_same_key(serv
     assert len(set(wrong.keys)) == 1
 
 
+async def test_a_start_asks_again_for_what_passes_and_no_sooner_than_it_may(serve):
+    passing = [(status, None) for status in (408, 425, 429, 502, 503, 504)]
+    wrong, base = await serve(refusals=[*passing, (429, 2)])
+    lines = await run(base, start={"prompt": "x"}, speed=4)
+    assert lines == [["start", "session", {"id": "s"}]]
+    assert (len(wrong.keys), len(set(wrong.keys))) == (8, 1)
+    assert wrong.times[-1] - wrong.times[-2] >= 2 / 4
+
+
+@pytest.mark.parametrize("refusal", [(400, None), (500, None), (503, 61)])
+async def test_a_start_gives_up_what_is_refused_or_takes_too_long(serve, refusal):
+    wrong, base = await serve(refusals=[refusal])
+    lines = await run(base, start={"prompt": "x"})
+    assert lines == [["start", "failed", f"http_{refusal[0]}"]]
+    assert len(wrong.keys) == 1
+
+
+async def test_a_start_that_is_stopped_waits_no_longer(serve):
+    _, base = await serve(refusals=[(503, 59)])
+    async with asyncio.timeout(40):
+        lines = await run(base, start={"prompt": "x"}, patience=500)
+    assert lines == [["start", "failed", "TimeoutError"]]
+
+
 async def test_waits_are_spread_over_all_of_their_range():
     script = """
         import { Backoff } from "./static/client/timing.js";
@@ -329,12 +512,7 @@ async def test_waits_are_spread_over_all_of_their_range():
         });
         console.log(JSON.stringify(waits));
     """
-    process = await asyncio.create_subprocess_exec(
-        NODE, "--input-type=module", "-e", script,
-        stdout=asyncio.subprocess.PIPE, cwd=READER.parents[2],
-    )  # fmt: skip
-    out, _ = await process.communicate()
-    for tries, waits in enumerate(zip(*json.loads(out), strict=True)):
+    for tries, waits in enumerate(zip(*await run_script(script), strict=True)):
         most = min(5000, 200 * 2**tries)
         assert 0 <= min(waits) < most * 0.05
         assert most * 0.95 < max(waits) <= most
