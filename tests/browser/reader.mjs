@@ -9,7 +9,7 @@ const say = (...what) => console.log(JSON.stringify(what));
 
 if (plan.speed) { // for what takes half a minute
   const { setTimeout: later } = globalThis, now = performance.now.bind(performance);
-  globalThis.setTimeout = (call, ms) => later(call, ms / plan.speed);
+  globalThis.setTimeout = (call, ms, ...more) => later(call, ms / plan.speed, ...more);
   performance.now = () => now() * plan.speed;
 }
 

@@ -414,7 +414,7 @@ async def test_an_event_stream_is_hurried_after_a_sleep_in_which_signs_of_life_w
         import { sseWire } from "./static/client/bodies.js";
         const { setTimeout: later } = globalThis;
         let delays = [], slept = 0;
-        globalThis.setTimeout = (call, ms) => { delays.push(ms); return later(call, ms); };
+        globalThis.setTimeout = (...what) => { delays.push(what[1]); return later(...what); };
         const now = Date.now;
         Date.now = () => now() + slept;
         const item = ({ id }) => {

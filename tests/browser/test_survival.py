@@ -162,6 +162,39 @@ async def test_a_second_tab_picks_the_answer_up_over_the_same_socket(page, conte
         await is_whole(tab)
 
 
+async def test_a_shared_worker_that_dies_is_begun_anew(page, browser, node):
+    await page.clock.install()
+    await begin(page, node.url("/"), "ws", tokens=400, rate=60)
+    other = await page.context.new_page()
+    await other.goto(node.url("/"))
+    await over(other, "ws")
+    devtools = await browser.new_browser_cdp_session()
+    targets = (await devtools.send("Target.getTargets"))["targetInfos"]
+    (worker,) = [t for t in targets if t["type"] == "shared_worker" and node.url("/") in t["url"]]
+    await devtools.send("Target.closeTarget", {"targetId": worker["targetId"]})
+    await page.clock.fast_forward(31_000)  # in both; so long nothing is heard, and nobody is told of it
+    for tab in (page, other):
+        await expect(fact(tab, "notes")).to_contain_text("Connection lost (silence)")
+    for tab in (page, other):
+        await state(tab, "done")
+        await is_whole(tab)
+    assert len(node.node.leavers) == 1  # it serves both
+
+
+async def test_where_the_shared_worker_is_mute_a_page_has_a_socket_of_its_own(page, node):
+    mute = "window.SharedWorker = class { port = new MessageChannel().port1; };"
+    await page.add_init_script(mute)
+    await page.clock.install()
+    await page.goto(node.url("/"))
+    await switch(page, "ws")
+    await ask(page, tokens=100, rate=60)
+    await wire(page, "connecting")
+    await page.clock.fast_forward(31_000)
+    await over(page, "ws")
+    await state(page, "done")
+    await is_whole(page)
+
+
 async def test_more_tabs_than_a_browser_has_connections(page, context, node):
     await page.goto(node.url("/"))
     await switch(page, "ws")
@@ -197,6 +230,13 @@ async def test_more_tabs_than_a_browser_has_connections_over_sse(page, context, 
     async with asyncio.timeout(WAIT / 1000):
         while [await fact(tab, "wire").text_content() for tab in last].count("connected") != 1:
             await asyncio.sleep(0.02)
+    # And the others, too, though they are hidden after all who wait have asked.
+    for tab in (first[0], *first[2:]):
+        await tab.evaluate(hidden)
+    for tab in last:
+        await wire(tab, "connected")
+    for tab in first:
+        await wire(tab, "waiting")
     # And each can stop the answer, which all have whole in the end.
     await last[-1].click("#stop")
     for tab in tabs:
