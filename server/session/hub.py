@@ -21,7 +21,7 @@ from server.session.follower import HEALING, Follower
 from server.session.jobs import Carrier
 from server.session.log import Entry, Log
 from server.session.state import Spec
-from server.session.store import Identity, Store
+from server.session.store import Identity, Store, stale
 from server.session.tail import Tail
 from server.session.tasks import Tasks
 
@@ -187,7 +187,7 @@ class Hub:
         meta, tail = follower.meta, follower.tail
         if follower.learned is not None:
             follower.learned()
-        elif meta and not meta.gone and meta.lease <= 0 and not tail.log.closed:
+        elif meta and not meta.gone and not tail.log.closed and stale(meta.lease, self._lease):
             self._tasks.spawn(self.succeed(tail.sid))
 
     def _viewers_changed(self, tail: Tail) -> None:
