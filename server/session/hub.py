@@ -66,8 +66,8 @@ class Hub:
                 opening = self._opening[sid] = asyncio.create_task(self._open(sid))
                 opening.add_done_callback(lambda task: self._opened(sid, task))
             follower = await asyncio.shield(opening)
-        if follower.meta is not None and follower.meta.gone:
-            raise Gone()
+        if follower.gone:
+            raise Gone() if follower.meta else await self.absent(sid)
         follower.idle_since = asyncio.get_running_loop().time()
         return follower.tail
 

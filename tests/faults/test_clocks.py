@@ -45,7 +45,8 @@ async def test_a_session_whose_redis_jumps_is_whole_or_ends_in_one_typed_event(
 ):
     server, jump = jumping
     nodes = [await make_process(server.url) for _ in range(2)]
-    sid = await start(http, nodes[0], prompt="j", rate=100, tokens=300)
+    kept = {"ttl": 3 * HOUR}  # else a jump forward is its end
+    sid = await start(http, nodes[0], prompt="j", rate=100, tokens=300, session=kept)
     readers, readings = await _read(http, sid, nodes)
     jump(seconds)
     await asyncio.wait_for(asyncio.gather(*readings), HANG)
