@@ -2,10 +2,12 @@
 
 import asyncio
 import signal
+from functools import partial
 
 import pytest
 
 from tests.clients import seqs, start, text_of
+from tests.fake_upstream import expected_text
 from tests.faults.readers import Reader
 from tests.processes import demo_text
 from tests.waiting import HANG, until
@@ -76,3 +78,38 @@ async def test_a_lease_from_before_redis_went_back_does_not_hold_for_an_hour(jum
     for events in (reader.events, alone):
         assert events[-1]["code"] == "producer_lost"
         assert seqs(events) == list(range(1, len(events) + 1))
+
+
+async def test_two_producers_two_hours_apart_make_one_log(
+    make_process, clock, upstream, http, monkeypatch, tmp_path
+):
+    config, late = tmp_path / "tokenwire.toml", tmp_path / "late"
+    config.write_text(f'[models.m]\nbase_url = "{upstream.url}/v1"\ntakeover = "continue"\n')
+    clock.write_text(f"+{HOUR}\n")
+    late.write_text(f"-{HOUR}\n")
+    first = await make_process(config=config)
+    monkeypatch.setenv("FAKETIME_TIMESTAMP_FILE", str(late))
+    second = await make_process(config=config)
+    sid = await start(http, first, model="m", seed="two", rate=100, tokens=400)
+    readers, readings = await _read(http, sid, [first, second])
+    for producer, other in ((first, readers[1]), (second, readers[0])):
+        producer.signal(signal.SIGSTOP)
+        epoch = _epoch(other)
+        await until(lambda other=other, epoch=epoch: _epoch(other) > epoch)
+        producer.signal(signal.SIGCONT)
+    await asyncio.wait_for(asyncio.gather(*readings), HANG)
+    for reader in readers:
+        assert text_of(reader.events) == expected_text("two", 400)
+        assert seqs(reader.events) == list(range(1, 402))
+    # Each that woke up behind its heir let go of its stream.
+    await until(partial(_streams, upstream, 3))
+    ends = [stream["closed_by_peer"] for stream in (await upstream.stats())["closed"]]
+    assert sorted(ends) == [False, True, True]
+
+
+async def _streams(upstream, count):
+    return len((await upstream.stats())["closed"]) == count
+
+
+def _epoch(reader):
+    return int(reader.last.partition("-")[0])
