@@ -90,17 +90,18 @@ async def test_two_producers_two_hours_apart_make_one_log(
     first = await make_process(config=config)
     monkeypatch.setenv("FAKETIME_TIMESTAMP_FILE", str(late))
     second = await make_process(config=config)
-    sid = await start(http, first, model="m", seed="two", rate=100, tokens=400)
+    sid = await start(http, first, model="m", seed="two", rate=100, tokens=600)
     readers, readings = await _read(http, sid, [first, second])
     for producer, other in ((first, readers[1]), (second, readers[0])):
         producer.signal(signal.SIGSTOP)
         epoch = _epoch(other)
         await until(lambda other=other, epoch=epoch: _epoch(other) > epoch)
         producer.signal(signal.SIGCONT)
+        await until(lambda: len({_epoch(reader) for reader in readers}) == 1)
     await asyncio.wait_for(asyncio.gather(*readings), HANG)
     for reader in readers:
-        assert text_of(reader.events) == expected_text("two", 400)
-        assert seqs(reader.events) == list(range(1, 402))
+        assert text_of(reader.events) == expected_text("two", 600)
+        assert seqs(reader.events) == list(range(1, 602))
     # Each that woke up behind its heir let go of its stream.
     await until(partial(_streams, upstream, 3))
     ends = [stream["closed_by_peer"] for stream in (await upstream.stats())["closed"]]
