@@ -43,17 +43,19 @@ def _bytes_key(tag: str, at: float) -> str:
     return f"tw:{{{tag}}}:b:{int(at // HOUR)}"
 
 
-def renewed(sid: str, spec: Spec, until_ms: int, size: int) -> tuple[Note, ...]:
-    """Return what says that a session runs until then (0: no more), and how many bytes it has come to."""
+def renewed(sid: str, spec: Spec, until_ms: int, size: int, *, over: bool) -> tuple[Note, ...]:
+    """Return what says that a session runs until then (0: not here), and how many bytes it has come to.
+
+    One that is `over` holds nothing back any more, paused or not.
+    """
     if spec.principal is None:
         return ()
     tag = _tag(spec.principal)
     running, sizes = f"tw:{{{tag}}}:r", _bytes_key(tag, spec.created / 1000)
-    # What has ended holds nothing back any more, paused or not.
-    over = (("ZREM", running, sid), ("ZREM", f"tw:{{{tag}}}:p", sid))
     note = Note(
         tag,
-        *(over if not until_ms else (("ZADD", running, until_ms, sid),)),
+        ("ZADD", running, until_ms, sid) if until_ms else ("ZREM", running, sid),
+        *((("ZREM", f"tw:{{{tag}}}:p", sid),) if over else ()),
         ("EXPIRE", running, DAY),
         ("EVAL", _TALLY, 1, sizes, sid, size),
         ("EXPIRE", sizes, 2 * HOUR),

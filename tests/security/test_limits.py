@@ -18,6 +18,7 @@ from server.session.memory import taken
 from server.session.state import Spec
 from tests import sources
 from tests.clients import Socket, collect, sse, start
+from tests.redis_groups import RedisCluster
 from tests.security.people import KEYS, LINES, bearer
 from tests.waiting import HANG, until
 
@@ -108,7 +109,7 @@ def test_the_sum_of_sizes_is_that_of_the_last_of_each(shared_redis, sizes):
     client = shared_redis.client()
     spec = Spec("m", int(time.time() * 1000), None, 1, None, 0, 1, principal="p")
     for sid, size in sizes:
-        (note,) = ledger.renewed(sid, spec, 1, size)
+        (note,) = ledger.renewed(sid, spec, 1, size, over=False)
         for command in note.commands():
             client.execute_command(*command)
     (*_, key) = {command[3] for command in note.commands() if command[0] == "EVAL"} if sizes else {""}
@@ -401,6 +402,21 @@ async def test_nothing_new_begins_when_redis_is_nearly_full(make_node, own_redis
     client.close()
     await until(lambda: node.node.levels().full == 0)
     assert await start(http, node)
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    with RedisCluster(tmp_path, replicas=0) as servers:
+        yield servers
+
+
+async def test_of_a_cluster_the_fullest_master_counts(cluster, make_node):
+    node = await make_node({"paced": sources.paced}, redis_url=cluster.url)
+    for master in cluster.members:
+        await until(lambda: node.node.levels().full == 0)
+        master.client.config_set("maxmemory", master.client.info("memory")["used_memory"] * 100 // 95)
+        await until(lambda: node.node.levels().full > 0.9)
+        master.client.config_set("maxmemory", 0)
 
 
 async def test_a_principal_has_so_many_open_requests(make_node, http):
