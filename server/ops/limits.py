@@ -77,15 +77,15 @@ class Addresses:
     def enter(self, connection: Hashable, peer: str | None) -> bool:
         """Count a new connection; return whether it may stay to hear why it may not stay."""
         name = self._open[connection] = self.of(peer, None)
-        all_, its = len(self._open), 0
+        together, its = len(self._open), 0
         if name is not None:
             self._counts[name] += 1
             its = self._counts[name]
         if its > self._most:
             self._over[connection] = f"{self._most} connections of one address"
-        elif all_ > self._everybody:
+        elif together > self._everybody:
             self._over[connection] = f"{self._everybody} connections"
-        return its <= BEYOND * self._most and all_ <= self._everybody * (1 + SPARE)
+        return its <= BEYOND * self._most and together <= self._everybody * (1 + SPARE)
 
     def leave(self, connection: Hashable) -> None:
         """Count a connection no more."""
