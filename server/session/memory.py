@@ -7,6 +7,7 @@ from server.errors import COME_BACK, RateLimited, StoreUnavailable
 from server.session.jobs import Carrier, checked
 
 PERIOD = 2.0
+"""Seconds between two looks."""
 FULL = 0.9
 _LOOK = ("INFO", "memory")
 
