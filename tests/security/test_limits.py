@@ -390,7 +390,6 @@ async def test_nothing_new_begins_when_redis_is_nearly_full(make_node, own_redis
     async with http.post(node.url("/v1/sessions"), json={"prompt": "x"}, headers=key) as response:
         assert response.status == 201
     client = own_redis.client()
-    client.set("tw:filler", bytes(20 << 20))  # so that what is left is not nothing
     client.config_set("maxmemory", client.info("memory")["used_memory"] * 100 // 95)
     await until(lambda: node.node.levels().full > 0.9)
     async with http.post(node.url("/v1/sessions"), json={"prompt": "x"}) as response:
