@@ -17,7 +17,8 @@ from tests.fake_upstream import expected_text, token
 FINALS = ("done", "aborted", "error")
 GATE_GRACE = 0.25
 """Seconds for a pause to reach other connections (100 ms), and for a busy client to read."""
-CLOSE_GRACE = 0.25
+CLOSE_GRACE = 1.0
+"""Seconds after which a model server on a busy machine has heard of its closed connection."""
 LEASE = 1.5
 FROZEN = 3.0
 """Seconds for which a node is frozen, or cut off, at most."""

@@ -215,7 +215,7 @@ MUTANTS = {
     "an event above the gate elsewhere": (change("asked", call="r", to={"at": 16.2}), "I6b"),
     "an abort that ends in done": (entries("X", lambda log: log[-1].__setitem__(3, [DONE])), "I7"),
     "an abort that closed nothing": (change("upstream", seed="x", to={"closed_at": None}), "I7b"),
-    "an abort that closed late": (change("upstream", seed="x", to={"closed_at": 14.0}), "I7b"),
+    "an abort that closed late": (change("upstream", seed="x", to={"closed_at": 14.5}), "I7b"),
     "an upstream that stays open": (not_yet_closed(None), "I7b"),
     "an upstream that stays open for long": (not_yet_closed(21.0), "I7b"),
     "a producer lost without a fault": (ends_in("X", LOST), "I13"),
