@@ -104,9 +104,9 @@ class Producers:
         hot.reconnected = self._look_again
         tasks.spawn(self._beat())
 
-    def levels(self, down: float, draining: bool) -> Levels:
+    def levels(self, down: float, full: float, draining: bool) -> Levels:
         """Say how things stand on this node, for whoever watches over it."""
-        return levels(self._hub, self._running.values(), down, draining)
+        return levels(self._hub, self._running.values(), down, full, draining)
 
     def get(self, sid: str) -> Producer | None:
         """Return the session's producer, if it is one of this node."""

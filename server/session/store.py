@@ -99,7 +99,8 @@ class Store:
         sid, spec, until = who.sid, who.spec, now_ms + _ms(lease)
         arguments = (who.owner, _ms(lease), _ms(spec.ttl), report)
         index = directory.live(sid, until) if lease or not report else directory.ended(sid)
-        counts = ledger.renewed(sid, spec, until if lease and not report else 0, size)
+        runs = until if lease and not report else 0
+        counts = ledger.renewed(sid, spec, runs, size, over=bool(report))
         name = spec.conversation and rows.scoped(spec.principal, spec.conversation)
         row = rows.kept(name, sid, spec.created)
         reply = await self._script("renew", sid, arguments, beside=(index, *counts, *row), patience=0)
