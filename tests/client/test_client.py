@@ -7,10 +7,21 @@ import threading
 import pytest
 
 from server import Client, SyncClient
-from server.client import Opened, Paused, Refused, Reset, Resumed, Unfinished
+from server.client import (
+    Closed,
+    Opened,
+    Paused,
+    Refused,
+    Reset,
+    Resumed,
+    Stream,
+    SyncStream,
+    Unfinished,
+)  # fmt: skip
 from server.errors import BadCursor, Gone, NotFound, UnknownModel
 from server.events import Aborted, AbortReason, Bytes, Content, Cursor, Done, Error, ToolCall
 from tests import processes, sources
+from tests.waiting import HANG
 
 TRANSPORTS = ["sse", "ws", "auto"]
 
@@ -227,6 +238,53 @@ def test_the_sync_client_in_plain_code(make_server_thread):
         client.delete(long.sid)
         with pytest.raises(Gone):
             client.connect(long.sid, transport="sse").text()
+
+
+def test_a_sync_stream_is_steered_cut_and_read_in_batches(make_server_thread):
+    with SyncClient(make_server_thread) as client:
+        stream = client.start("b", model="demo", tokens=40, rate=300, transport="sse")
+        items = [arrival.item for arrival in stream.batch()]
+        client.pause(stream.sid)
+        items += iter(stream.__next__, Paused(client.session(stream.sid)["gate"]))
+        assert (stream.transport, stream.paused) == ("sse", True)
+        stream.cut()
+        assert not client.resume(stream.sid)["paused"]
+        while batch := stream.batch():
+            items += [arrival.item for arrival in batch]
+        assert (items.pop(), items.pop(-2).__class__) == (stream.final, Content)
+        assert client.abort(stream.sid)["status"] == "done"
+
+
+def test_a_sync_client_that_is_closed_ends_what_waits_for_it(make_server_thread):
+    client, ends = SyncClient(make_server_thread), []
+    stream = client.start("w", model="demo", tokens=50, rate=50)
+    client.pause(stream.sid)
+
+    def read():
+        try:
+            for _ in stream:
+                pass
+        except Closed as closed:
+            ends.append(closed)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    while not stream.paused:
+        pass  # until it was told, and waits
+    client.close()
+    reader.join(HANG)
+    assert [type(end) for end in ends] == [Closed]
+    client.close()
+    stream.close()
+    for late in (stream.text, stream.pause, lambda: client.session(stream.sid)):
+        with pytest.raises(Closed):
+            late()
+
+
+@pytest.mark.parametrize(("plain", "sync"), [(Client, SyncClient), (Stream, SyncStream)])
+def test_the_sync_client_has_all_that_the_other_has(plain, sync):
+    names = {name for name in vars(plain) if not name.startswith("_")}
+    assert (names - {"aclose"}) | {"close"} <= vars(sync).keys()
 
 
 @pytest.fixture
