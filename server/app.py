@@ -112,8 +112,9 @@ async def _run_node(app: web.Application, upstreams: Mapping[str, Source]) -> As
     heart = Heart(settings.heartbeat)
     inspection = Inspection(name, node.roll, node.levels, calls, store.codec, doorbell)
     heard.append(inspection.rung)
-    bounds = settings.redis_grace, settings.max_frame, settings.max_commands
-    app[CONTEXT] = Context(node, heart, *bounds, inspection)
+    bounds = settings.redis_grace, settings.max_frame, settings.max_commands, settings.send_timeout
+    count = partial(ledger.request, most=settings.max_requests)
+    app[CONTEXT] = Context(node, heart, *bounds, count, inspection)
     access = app[ACCESS] = Access(app[AUTH], ledger, secret, app[PAGES], settings)
     yield
     await access.aclose()
