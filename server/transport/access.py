@@ -13,7 +13,6 @@ from server.callers import CALLER, NOBODY, OPEN, Caller
 from server.errors import Unauthorized
 from server.ops import tickets
 from server.ops.auth import Auth
-from server.ops.limits import Addresses, peer_of
 from server.ops.tickets import GRACE
 from server.session.ledger import Ledger
 from server.settings import Settings
@@ -32,7 +31,6 @@ class Access:
         auth: Auth,
         ledger: Ledger,
         secret: bytes,
-        addresses: Addresses,
         pages: Pages,
         settings: Settings,
     ) -> None:
@@ -42,15 +40,7 @@ class Access:
         self._auth = auth
         self._ledger = ledger
         self._pages = pages
-        self._addresses = addresses
         self._max_requests = settings.max_requests
-
-    def arrived(self, request: web.Request) -> None:
-        """Count a request of an address; raise `RateLimited`."""
-        peer = peer_of(request.transport) if request.transport else None
-        forwarded = ",".join(request.headers.getall("X-Forwarded-For", ())) or None
-        address = self._addresses.of(peer, forwarded)
-        self._addresses.request(request.protocol, address)
 
     async def caller(self, request: web.Request) -> Caller:
         """Return who sent a request; raise `Unauthorized`, `RateLimited` or `ForeignPage`."""
@@ -120,7 +110,6 @@ def _words(values: Iterable[str]) -> Iterable[str]:
 async def identity(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Know who asks; refuse whoever does not say so."""
     access, known = request.app[ACCESS], request.match_info.http_exception is None
-    access.arrived(request)
     if not known or request.match_info.handler in request.app[PUBLIC]:
         return await handler(request)
     caller = await access.caller(request)
