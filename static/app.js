@@ -4,12 +4,14 @@ import "./page/trusted.js";
 import { models, start } from "./client/tokenwire.js";
 import { Answer } from "./page/answer.js";
 import { announce, clone, make, put } from "./page/dom.js";
-import { Pane } from "./page/pane.js";
+import { Pane, STATES } from "./page/pane.js";
 import * as store from "./page/store.js";
 
 const at = (id) => document.getElementById(id);
+const on = (id, type, act) => at(id).addEventListener(type, act);
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
-const MODEL = "demo"; // the one whose own parameters the page knows
+// The one whose own parameters the page knows.
+const MODEL = "demo";
 const REASONS = { user: "Stopped", orphaned: "Stopped: nobody was reading", limit: "Stopped at the server's limit", shutdown: "Stopped: the server shut down" };
 
 let chat = store.fresh();
@@ -22,21 +24,21 @@ at("panes").append(main.element);
 
 function changed() {
   store.keep("transport", main.transport);
-  store.remember("transport", main.transport); // for the next tab
+  // For the next tab.
+  store.remember("transport", main.transport);
   if (!painting && (main.live || second?.live)) {
     painting = true;
     requestAnimationFrame(paint);
   }
-  main.measure();
-  second?.measure();
-  compare();
+  measure();
   const { live } = main;
   const had = document.activeElement;
   at("send").hidden = live;
   at("hold").hidden = at("stop").hidden = !live;
   at("hold").disabled = at("stop").disabled = !main.stream;
   put(at("hold"), main.state === "paused" ? "Resume" : "Pause");
-  if (!live && (had === at("hold") || had === at("stop"))) at("prompt").focus(); // the keyboard's place is not lost
+  // The keyboard's place is not lost.
+  if (!live && (had === at("hold") || had === at("stop"))) at("prompt").focus();
 }
 
 function paint() {
@@ -45,11 +47,15 @@ function paint() {
   if (painting) requestAnimationFrame(paint);
 }
 
-(function measure() {
+function measure() {
   main.measure();
   second?.measure();
   compare();
-  setTimeout(measure, calm.matches ? 1000 : 125);
+}
+
+(function again() {
+  measure();
+  setTimeout(again, calm.matches ? 1000 : 125);
 })();
 
 function compare() {
@@ -70,9 +76,9 @@ function list() {
   const kept = store.all();
   at("list").replaceChildren(...kept.map((item) => {
     const current = item.id === chat.id;
-    const open = make("button", { type: "button", className: "open", aria: current ? { current: "page" } : {}, data: store.isLive(item) ? { live: "" } : {} }, item.title);
+    const open = make("button", { className: "open", aria: current ? { current: "page" } : {}, data: store.isLive(item) ? { live: "" } : {} }, item.title);
     open.addEventListener("click", () => { location.hash = item.id; menu(false); });
-    const drop = make("button", { type: "button", className: "drop", aria: { label: `Delete: ${item.title}` } }, "×");
+    const drop = make("button", { className: "drop", aria: { label: `Delete: ${item.title}` } }, "×");
     drop.addEventListener("click", () => {
       store.drop(item.id);
       if (current) location.hash = "";
@@ -97,9 +103,9 @@ function show(next) {
     } else read(turn, answer);
   }
   const last = chat.turns.at(-1);
-  if (last?.final) main.rest({ done: "done", aborted: "stopped", error: "failed" }[last.final.type] ?? "gone", last.event);
+  if (last?.final) main.rest(STATES[last.final.type] ?? "gone", last.event);
   if (last) {
-    remain(chat.id);
+    remain();
     main.thread.scrollTop = main.thread.scrollHeight;
   }
   mirror();
@@ -124,25 +130,29 @@ function place(turn, thread = main.thread) {
   return answer;
 }
 
-function conclude(answer, { final, tokens, prompt }) {
-  const line = make("p", { className: "end" });
+function conclude(answer, turn) {
+  const { final, tokens, prompt } = turn, line = make("p", { className: "end" });
+  const whole = ["done", "aborted"].includes(final.type);
   if (final.type === "done") line.append(`Done, ${tokens} tokens`);
   else if (final.type === "aborted") line.append(`${REASONS[final.reason]} after ${tokens} tokens`);
-  else line.append(final.type === "gone" ? "The server does not keep this answer any more." : final.message);
-  line.classList.toggle("bad", final.type === "error");
-  if (final.type === "error" || final.type === "gone") line.append(button("Send again", () => { if (!main.live) ask(prompt); }));
+  else if (final.type === "gone") line.append("The server does not keep this answer any more.");
+  else line.append(final.type === "unread" ? `This answer could not be read. ${final.message}` : final.message);
+  line.classList.toggle("bad", !whole && final.type !== "gone");
+  if (final.type === "unread" && turn === chat.turns.at(-1)) {
+    line.append(button("Read again", reopen));
+    if (store.key()) line.append(button("Use another key", () => locked("")));
+  }
+  if (!whole) line.append(button("Send again", () => { if (!main.live) ask(prompt); }));
   if (answer.text && navigator.clipboard) {
-    const copy = button("Copy", async () => {
-      await navigator.clipboard.writeText(answer.text);
-      put(copy, "Copied");
-    });
+    const told = (text) => { put(copy, text); announce(text); };
+    const copy = button("Copy", () => navigator.clipboard.writeText(answer.text).then(() => told("Copied"), () => told("Not allowed")));
     line.append(copy);
   }
   answer.element.append(line);
 }
 
 function button(text, act) {
-  const element = make("button", { type: "button" }, text);
+  const element = make("button", {}, text);
   element.addEventListener("click", act);
   return element;
 }
@@ -159,7 +169,8 @@ async function read(turn, answer, sent = null) {
   } catch (error) {
     if (chat !== mine) return;
     if (error.code === "unauthorized") {
-      main.rest("locked"); // it is asked for again once there is a key
+      // It is asked for again once there is a key.
+      main.rest("locked");
       return locked();
     }
     main.rest("failed");
@@ -167,7 +178,7 @@ async function read(turn, answer, sent = null) {
     return;
   }
   delete turn.body;
-  if (store.load(mine.id)) store.save(mine); // else it was deleted meanwhile
+  warn(store.update(mine));
   if (chat !== mine) return;
   main.follow(turn.sid, answer, sent);
   mirror();
@@ -177,13 +188,14 @@ function ended(final, answer, event, tokens) {
   const turn = chat.turns.at(-1);
   Object.assign(turn, { event, tokens, parts: answer.kept() });
   finish(turn, final, answer);
-  announce(`Answer ${final.type === "done" ? "complete" : "ended"}, ${tokens} tokens.`);
+  announce(final.type === "unread" ? final.message : `Answer ${final.type === "done" ? "complete" : "ended"}, ${tokens} tokens.`);
 }
 
 function finish(turn, { type, reason, message }, answer) {
   turn.final = { type, reason, message };
   delete turn.body;
-  store.save(chat);
+  // What could not be read may be read later, or with another key.
+  if (type !== "unread") warn(store.update(chat));
   conclude(answer, turn);
   main.keepUp();
   list();
@@ -204,14 +216,19 @@ function ask(prompt) {
   }
   chat.turns.push(turn);
   chat.at = Date.now();
-  store.save(chat);
-  remain(chat.id);
+  warn(store.save(chat));
+  remain();
   put(at("title"), chat.title);
   const sent = performance.now();
   const answer = place(turn);
   main.thread.scrollTop = main.thread.scrollHeight;
   list();
   return read(turn, answer, sent);
+}
+
+/** Say so if the browser does not keep what is said here. */
+function warn(saved) {
+  at("unkept").hidden = saved;
 }
 
 function parameters() {
@@ -249,7 +266,8 @@ function mirror() {
 
 let busy = false;
 async function act(work) {
-  if (busy) return; // not by disabling a button: that would take the keyboard's place away
+  // Not by disabling a button: that would take the keyboard's place away.
+  if (busy) return;
   busy = true;
   put(at("problem"), "");
   try {
@@ -264,15 +282,15 @@ async function act(work) {
 }
 
 /** Ask for a key: there is none, or it is not good any more. */
-function locked() {
-  put(at("wrong"), store.key() ? "The server does not take this key." : "");
+function locked(wrong = store.key() ? "The server does not take this key." : "") {
+  put(at("wrong"), wrong);
   at("ask").hidden = true;
   at("door").hidden = false;
   at("key").focus();
   changed();
 }
 
-at("door").addEventListener("submit", (event) => {
+on("door", "submit", (event) => {
   event.preventDefault();
   store.keep("key", at("key").value.trim());
   at("key").value = "";
@@ -280,12 +298,13 @@ at("door").addEventListener("submit", (event) => {
   at("ask").hidden = false;
   at("prompt").focus();
   offer();
-  show(chat);
+  reopen();
 });
 
-const remain = (id) => { store.remember("chat", id); history.replaceState(null, "", `#${id}`); };
+const reopen = () => show(store.load(chat.id) ?? chat);
+const remain = () => { store.remember("chat", chat.id); history.replaceState(null, "", `#${chat.id}`); };
 
-at("ask").addEventListener("submit", (event) => {
+on("ask", "submit", (event) => {
   event.preventDefault();
   const prompt = at("prompt").value.trim();
   if (!prompt || main.live) return;
@@ -293,26 +312,26 @@ at("ask").addEventListener("submit", (event) => {
   at("options").open = false;
   ask(prompt);
 });
-at("prompt").addEventListener("keydown", (event) => {
+on("prompt", "keydown", (event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
     event.preventDefault();
     at("ask").requestSubmit();
   }
 });
-at("hold").addEventListener("click", () => act(() => (main.state === "paused" ? main.stream.resume() : main.stream.pause())));
-at("stop").addEventListener("click", () => act(async () => {
+on("hold", "click", () => act(() => (main.state === "paused" ? main.stream.resume() : main.stream.pause())));
+on("stop", "click", () => act(async () => {
   const { upstream_closed: closed, upstream_close_ms: ms } = await main.stream.abort();
   main.note(closed ? `The model server's connection was closed in ${ms < 1 ? "under 1" : Math.round(ms)} ms` : "The model server's connection is not confirmed closed yet");
 }));
-at("both").addEventListener("change", () => { store.keep("both", at("both").checked ? "yes" : ""); mirror(); });
-at("new").addEventListener("click", () => { location.hash = ""; if (chat.turns.length) show(store.fresh()); menu(false); at("prompt").focus(); });
-at("model").addEventListener("change", () => { at("options").querySelector(".demo").hidden = at("model").value !== MODEL; store.remember("model", at("model").value); });
+on("both", "change", () => { store.keep("both", at("both").checked ? "yes" : ""); mirror(); });
+on("new", "click", () => { location.hash = ""; if (chat.turns.length) show(store.fresh()); menu(false); at("prompt").focus(); });
+on("model", "change", () => { at("options").querySelector(".demo").hidden = at("model").value !== MODEL; store.remember("model", at("model").value); });
 
 function menu(open) {
   at("side").classList.toggle("shown", open);
   at("menu").setAttribute("aria-expanded", open);
 }
-at("menu").addEventListener("click", () => menu(at("menu").getAttribute("aria-expanded") !== "true"));
+on("menu", "click", () => menu(at("menu").getAttribute("aria-expanded") !== "true"));
 addEventListener("keydown", ({ key }) => {
   if (key !== "Escape") return;
   if (at("side").classList.contains("shown")) { menu(false); at("menu").focus(); }
@@ -323,9 +342,11 @@ addEventListener("pointerdown", ({ target }) => {
   if (!at("side").contains(target) && !at("menu").contains(target)) menu(false);
 });
 addEventListener("hashchange", () => {
-  const id = location.hash.slice(1);
+  const id = location.hash.slice(1), next = id ? store.load(id) : store.fresh();
   if (id === chat.id) return;
-  show(store.load(id) ?? store.fresh());
+  if (next) show(next);
+  // No conversation: the way to the prompt, or one that was deleted.
+  else if (chat.turns.length) remain();
 });
 store.watch((id) => {
   if (id !== chat.id) return list();
@@ -338,10 +359,10 @@ const offer = () => act(async () => {
   const names = await models({ token: store.key() });
   at("model").replaceChildren(...names.map((name) => new Option(name, name)));
   const before = store.remembered("model");
-  at("model").value = names.includes(before) ? before : names.find((name) => name !== MODEL) ?? names[0]; // the real ones first
+  // The real ones first.
+  at("model").value = names.includes(before) ? before : names.find((name) => name !== MODEL) ?? names[0];
   at("options").querySelector(".demo").hidden = at("model").value !== MODEL;
 });
 offer();
 at("both").checked = store.kept("both") === "yes";
-const left = location.hash.slice(1) || store.remembered("chat");
-show((left && store.load(left)) || store.fresh());
+show(store.load(location.hash.slice(1)) ?? store.load(store.remembered("chat")) ?? store.fresh());

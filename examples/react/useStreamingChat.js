@@ -18,11 +18,11 @@ export function useStreamingChat({ base, model, transport = "auto", session: lef
   const [status, setStatus] = useState("ready");
   const [error, setError] = useState(null);
   const [session, setSession] = useState(left);
-  const stream = useRef(null);
+  const stream = useRef(null), chosen = useRef(transport);
 
   const read = useCallback((sid) => {
     stream.current?.close();
-    const mine = stream.current = connect(sid, { base, transport });
+    const mine = stream.current = connect(sid, { base, transport: chosen.current });
     let answer = { role: "assistant", content: "", reasoning: "" }, painted = true;
     setSession(sid);
     setMessages((before) => [...before, answer]);
@@ -45,14 +45,17 @@ export function useStreamingChat({ base, model, transport = "auto", session: lef
       setStatus(error ? "error" : final?.type ?? "done");
       setError(error ?? (final?.type === "error" ? final : null));
     });
-  }, [base]); // the transport is switched below, not read anew
+  }, [base]); // the transport is switched here, not read anew
 
+  useEffect(() => {
+    chosen.current = transport;
+    stream.current?.switch(transport);
+  }, [transport]);
   useEffect(() => {
     setMessages([]); // in strict mode this runs twice
     if (left) read(left);
     return () => stream.current?.close();
   }, []);
-  useEffect(() => stream.current?.switch(transport), [transport]);
 
   const send = useCallback(async (text) => {
     const history = [...messages.map(({ role, content }) => ({ role, content })), { role: "user", content: text }];
@@ -67,11 +70,17 @@ export function useStreamingChat({ base, model, transport = "auto", session: lef
     }
   }, [messages, model, base, read]);
 
+  const act = (action) => async () => {
+    setError(null);
+    try {
+      await stream.current?.[action]();
+    } catch (failure) {
+      setError(failure);
+    }
+  };
+
   return {
-    messages, status, error, session, send,
-    pause: () => stream.current?.pause(),
-    resume: () => stream.current?.resume(),
-    stop: () => stream.current?.abort(),
+    messages, status, error, session, send, pause: act("pause"), resume: act("resume"), stop: act("abort"),
     isOver: status === "ready" || FINAL.includes(status),
   };
 }

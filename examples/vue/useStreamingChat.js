@@ -50,6 +50,15 @@ export function useStreamingChat({ base, model, transport = "auto", session: lef
     }
   }
 
+  const act = (action) => async () => {
+    error.value = null;
+    try {
+      await stream?.[action]();
+    } catch (failure) {
+      error.value = failure;
+    }
+  };
+
   watch(() => toValue(transport), (name) => stream?.switch(name));
   onScopeDispose(() => stream?.close());
   if (left) read(left);
@@ -57,8 +66,6 @@ export function useStreamingChat({ base, model, transport = "auto", session: lef
   return {
     messages, status, error, session, send,
     isOver: computed(() => status.value === "ready" || FINAL.includes(status.value)),
-    pause: () => stream?.pause(),
-    resume: () => stream?.resume(),
-    stop: () => stream?.abort(),
+    pause: act("pause"), resume: act("resume"), stop: act("abort"),
   };
 }

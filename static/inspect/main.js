@@ -28,7 +28,7 @@ function open() {
       at("lost").hidden = true;
       wire("live");
     },
-    waiting: () => wire("waiting for a connection of another tab"),
+    waiting: () => wire("waiting: other tabs use all connections"),
     lost: ({ why }) => {
       wire("reconnecting");
       if (!at("lost").hidden) return;

@@ -75,6 +75,7 @@ function pretty({ kind, text }) {
   try {
     return JSON.stringify(JSON.parse(text), null, 2);
   } catch {
-    return text; // not whole yet
+    // Not whole yet.
+    return text;
   }
 }

@@ -19,11 +19,11 @@ export const clone = (id) => document.getElementById(id).content.firstElementChi
 const live = document.getElementById("live");
 let waiting = [], timer = null;
 
-/** Have a screen reader say something: one thing after the other, not each token. */
+/** Have a screen reader say something: one thing after the other, each whole, not each token. */
 export function announce(text) {
   waiting.push(text);
   timer ??= setTimeout(() => {
-    live.textContent = waiting.join(" ").slice(-600);
+    live.replaceChildren(...waiting.map((text) => make("p", {}, text)));
     waiting = [];
     timer = null;
   }, 600);

@@ -6,7 +6,8 @@ import "../vendor/purify.js";
 const { DOMPurify } = globalThis;
 const TAGS = "a b blockquote br code del em h3 h4 h5 h6 hr i li ol p pre s strong table tbody td th thead tr ul".split(" ");
 const RULES = { ALLOWED_TAGS: TAGS, ALLOWED_ATTR: ["href", "start", "title"], ALLOW_DATA_ATTR: false, RETURN_DOM_FRAGMENT: true };
-const FAIR = 5; // of each so many milliseconds, one is spent on rendering
+// Of each so many milliseconds, one is spent on rendering.
+const FAIR = 5;
 
 const escaped = (text) => text.replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
 

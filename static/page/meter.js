@@ -1,7 +1,9 @@
 // What one reader sees of its wire: counts, times, and a tape of the last seconds.
 
-const SLOT = 100, SLOTS = 160; // the tape: 16 seconds
-const SPAN = 20; // the rate is that of the last two seconds
+// The tape: 16 seconds.
+const SLOT = 100, SLOTS = 160;
+// The rate is that of the last two seconds.
+const SPAN = 20;
 
 export class Meter {
   tokens = 0; first = null; longest = 0; reconnects = 0; gaps = 0;
@@ -28,7 +30,8 @@ export class Meter {
   /** From now on: "on", "held" (paused), "lost" or "off". */
   mark(state) {
     this.#state = state;
-    if (state === "held" || state === "off") this.#last = null; // that wait is nobody's fault
+    // That wait is nobody's fault.
+    if (state === "held" || state === "off") this.#last = null;
     const slot = this.#slot(performance.now());
     slot.state = state;
     slot.cut ||= state === "lost";
@@ -71,9 +74,10 @@ export class Meter {
       state = slot?.state ?? state;
       const x = place * step;
       if (state === "held" || state === "lost") {
-        pen.globalAlpha = state === "lost" ? 0.55 : 0.3;
-        pen.fillStyle = colour(state === "lost" ? "warn" : "hold");
-        pen.fillRect(x, state === "lost" ? height - 4 : height / 2 - 2, step + 0.5, 4);
+        const lost = state === "lost";
+        pen.globalAlpha = lost ? 0.55 : 0.3;
+        pen.fillStyle = colour(lost ? "warn" : "hold");
+        pen.fillRect(x, lost ? height - 4 : height / 2 - 2, step + 0.5, 4);
         pen.globalAlpha = 1;
       }
       if (slot?.cut) {

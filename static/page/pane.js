@@ -7,6 +7,8 @@ import { key } from "./store.js";
 
 const NAMES = { sse: "SSE", ws: "WebSocket", fetch: "fetch" };
 const LINES = 60;
+/** What an answer's state is called, by its final event. */
+export const STATES = { done: "done", aborted: "stopped", error: "failed" };
 const LIVE = new Set(["starting", "running", "paused"]);
 const seq = (id) => (id ? id.slice(id.indexOf("-") + 1) : null);
 const place = (id) => (id ? `after event ${seq(id)}` : "from the start");
@@ -16,7 +18,7 @@ export class Pane {
   #at; #name; #stream = null; #meter = new Meter(); #answer = null; #event = null; #wire = "closed"; #on; #dirty = true; #pinned = true; #top = 0;
   state = "idle";
 
-  /** `on.change()` after any change of state, `on.end(final)` when an answer is whole or not there, `on.locked()` if it takes a key. */
+  /** `on.change()` after any change of state, `on.end(final)` when an answer is whole or cannot be read, `on.locked()` if it takes a key. */
   constructor(name, transport, on) {
     this.#name = name;
     this.#on = on;
@@ -98,7 +100,7 @@ export class Pane {
     },
     waiting: ({ transport }) => {
       this.#wire = "waiting";
-      this.note(`Other tabs have all connections over ${NAMES[transport]}: reading on when one is free`, true);
+      this.note(`Other tabs use all connections for ${NAMES[transport]}: reading on when one is free, or at once over WebSocket`, true);
     },
     lost: ({ why, wait }) => {
       this.#wire = "reconnecting";
@@ -141,15 +143,16 @@ export class Pane {
     this.#wire = "closed";
     this.#meter.mark("off");
     answer.element.classList.remove("live", "waiting");
+    const gone = error?.code === "gone";
     if (error) {
-      this.state = "gone";
-      this.note(`Not there (${error.code})`);
+      this.state = gone ? "gone" : "failed";
+      this.note(`Could not be read (${error.code})`);
     } else if (final) {
-      this.state = { done: "done", aborted: "stopped", error: "failed" }[final.type];
+      this.state = STATES[final.type];
       this.note(final.type === "done" ? `Done: events 1 to ${seq(event)}, each once and in order` : `Ended behind event ${seq(event)} (${final.reason ?? final.code})`);
     } else this.state = "done";
     this.#draw(answer, true);
-    this.#on.end(final ?? { type: error ? "gone" : "done" }, answer, event, this.#meter.tokens);
+    this.#on.end(final ?? { type: gone ? "gone" : error ? "unread" : "done", message: error?.message }, answer, event, this.#meter.tokens);
     this.#on.change();
   }
 
@@ -192,7 +195,8 @@ export class Pane {
     at.status.dataset.state = this.state;
     put(at.status, this.state);
     put(at.wire, this.#wire === "closed" ? "" : this.#wire);
-    at.wire.toggleAttribute("data-lost", this.#wire === "reconnecting");
+    at.wire.toggleAttribute("data-lost", this.#wire === "reconnecting" || this.#wire === "waiting");
+    this.element.toggleAttribute("data-full", this.#wire === "waiting");
     at.cut.disabled = this.#wire !== "connected";
     put(at.event, this.#event ?? "–");
     put(at.tokens, String(meter.tokens || "–"));

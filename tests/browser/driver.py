@@ -45,6 +45,11 @@ async def ask(page: Page, prompt: str = "Tell me about streams", **options: Any)
     await page.press("#prompt", "Enter")
 
 
+async def show_key(page: Page, key: str) -> None:
+    await page.fill("#key", key)
+    await page.press("#key", "Enter")
+
+
 async def tokens(page: Page, least: int, pane: int = 0) -> None:
     """Wait until a pane has that many tokens."""
     async with asyncio.timeout(WAIT / 1000):

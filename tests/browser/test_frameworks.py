@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shutil
 import subprocess
 
@@ -9,12 +10,14 @@ import orjson
 import pytest
 from playwright.async_api import expect
 
+from tests.browser.conftest import BROKEN
 from tests.processes import ROOT, free_port
 from tests.sdk import npm
 
 EXAMPLES = ROOT / "examples"
 BUILDING = 120.0
 each = pytest.mark.parametrize("name", ["react", "vue"])
+ACCEPTED = {"sse": "text/event-stream", "fetch": "application/x-ndjson"}  # else it is a socket
 
 
 def built(name, place):
@@ -87,18 +90,30 @@ async def grown(page, length=0):
 
 
 async def begin(page, address, transport):
+    """Ask over a transport; return a list that all transports that the page reads over are put on."""
+    used = []
+
+    def note(request):
+        if request.url.endswith("/events"):
+            used.append(
+                next(name for name, kind in ACCEPTED.items() if kind == request.headers["accept"])
+            )
+
+    page.on("request", note)
     await page.goto(address)
     await page.get_by_label("Transport").select_option(transport)
     await page.get_by_label("Prompt").fill("Tell me about streams")
     await page.get_by_role("button", name="Send").click()
     await expect(page.locator("li").first).to_have_text("user Tell me about streams")
     await grown(page, len("assistant "))
+    return used
 
 
 @each
 @pytest.mark.parametrize("transport", ["ws", "sse"])
 async def test_an_answer_is_paused_reloaded_resumed_and_whole(page, served, name, transport):
-    await begin(page, await served(name), transport)
+    used = await begin(page, await served(name), transport)
+    assert used == [transport] * (transport in ACCEPTED)
     await page.get_by_role("button", name="Pause").click()
     await expect(page.get_by_role("status")).to_have_text("paused")
     gate = (await session_of(page))["gate"]
@@ -114,6 +129,7 @@ async def test_an_answer_is_paused_reloaded_resumed_and_whole(page, served, name
     await grown(page, len(held))
     await page.get_by_label("Transport").select_option("fetch")
     await expect(page.get_by_role("status")).to_have_text("done")
+    assert used[-1] == "fetch"
     assert await last(page) == "assistant " + (await session_of(page))["text"]
 
 
@@ -129,3 +145,21 @@ async def test_a_reload_in_mid_answer_reads_on_and_stop_ends_it(page, served, na
     session = await session_of(page)
     assert session["status"] == "aborted"
     assert await last(page) == "assistant " + session["text"]
+
+
+@pytest.mark.parametrize("expected", [BROKEN], indirect=True)
+@each
+async def test_a_refused_pause_is_told_and_the_answer_goes_on(page, served, name):
+    refusal = {"error": {"code": "forbidden", "message": "Not by you.", "type": "permission_error"}}
+    pauses = re.compile("/pause$")
+    await page.route(pauses, lambda route: route.fulfill(status=403, json=refusal))
+    await begin(page, await served(name), "sse")
+    await page.get_by_role("button", name="Pause").click()
+    await expect(page.get_by_role("status")).to_have_text("running Not by you.")
+    before = await last(page)
+    await page.unroute(pauses)
+    await grown(page, len(before))
+    await page.get_by_role("button", name="Pause").click()
+    await expect(page.get_by_role("status")).to_have_text("paused")
+    await page.get_by_role("button", name="Stop").click()
+    await expect(page.get_by_role("status")).to_have_text("aborted")

@@ -19,6 +19,7 @@ from tests.browser.driver import (
     over,
     picture,
     set_options,
+    show_key,
     shown_text,
     state,
     switch,
@@ -185,7 +186,7 @@ async def test_a_failure_is_told_and_can_be_tried_again(page, make_node):
 
 
 @pytest.mark.parametrize("expected", [BROKEN], indirect=True)
-async def test_a_session_that_is_gone_is_still_shown_as_kept(page, http, node):
+async def test_a_session_that_is_gone_is_still_shown_as_kept_and_can_be_asked_for_again(page, http, node):
     await page.goto(node.url("/"))
     await ask(page, tokens=400, rate=60)
     await tokens(page, 10)
@@ -196,6 +197,11 @@ async def test_a_session_that_is_gone_is_still_shown_as_kept(page, http, node):
     await page.goto(node.url("/"))
     await state(page, "gone")
     await expect(page.locator(".end")).to_contain_text("does not keep this answer")
+    await set_options(page, tokens=5, rate=0)
+    await page.click("text=Send again")
+    await state(page, "done")
+    await is_whole(page)
+    assert [turn["final"]["type"] for turn in await turns(page)] == ["gone", "done"]
 
 
 async def test_numbers_tell_how_it_goes(page, node):
@@ -242,17 +248,25 @@ async def test_everything_by_keyboard(page, node):
 
 
 async def test_a_screen_reader_is_told_whole_paragraphs_and_changes(page, make_node):
-    node = await make_node({"m": saying(Content("First."), Content("\n\nSecond."), Done())})
+    long = "It goes on and on. " * 100
+    events = [Content("First."), Content("\n\nSecond."), Content(f"\n\n{long}"), Done()]
+    node = await make_node({"m": saying(*events)})
     await page.goto(node.url("/"))
     await page.evaluate("""() => {
         window.said = [];
-        new MutationObserver(() => window.said.push(document.getElementById("live").textContent))
+        new MutationObserver(() => window.said.push(document.getElementById("live").innerText))
             .observe(document.getElementById("live"), { childList: true });
     }""")
     await ask(page)
     await state(page, "done")
-    await expect(page.locator("#live")).to_contain_text("Answer complete, 2 tokens.")
-    assert "First. Second." in " ".join(await page.evaluate("window.said"))
+    await expect(page.locator("#live")).to_contain_text("Answer complete, 3 tokens.")
+    said = "\n".join(await page.evaluate("window.said")).split("\n")
+    assert [text for text in said if text][-4:] == [
+        "First.",
+        "Second.",
+        long.strip(),
+        "Answer complete, 3 tokens.",
+    ]
 
 
 async def test_on_a_phone_nothing_sticks_out(page, node):
@@ -289,13 +303,12 @@ async def test_side_by_side_nothing_covers_or_sticks_out(page, node, width):
     assert await page.locator(".strip, .pane").evaluate_all(script) == [0, 0, 0, 0]
 
 
-async def test_reduced_motion_has_no_animation(browser, node):
-    page = await browser.new_page(reduced_motion="reduce")
+async def test_reduced_motion_has_no_animation(page, node):
+    await page.emulate_media(reduced_motion="reduce")
     await page.goto(node.url("/"))
     await ask(page)
     await tokens(page, 5)
     assert await page.evaluate("document.getAnimations().length") == 0
-    await page.close()
 
 
 async def test_the_page_is_light_and_needs_no_other_host(page, node):
@@ -368,8 +381,3 @@ async def test_what_was_asked_under_a_bad_key_is_asked_again_under_a_good_one(pa
     await show_key(page, KEYS["alice"])
     await state(page, "done")
     await expect(page.locator(".ask")).to_have_text(["why"])
-
-
-async def show_key(page, key):
-    await page.fill("#key", key)
-    await page.press("#key", "Enter")
