@@ -59,7 +59,7 @@ _CSP = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types default dompurify"
 )
-_COMMENT = re.compile(rb"(?m)^ *(//.*|/\*\* .*\*/)$")
+_COMMENT = re.compile(rb"(?m)^ *(//.*|/\*\* .*\*/)$|(?<=[;{,)]) +// [^\"'`\n]*$")
 _TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
@@ -170,7 +170,7 @@ def _pages() -> dict[str, tuple[bytes, bytes, str]]:
 
 
 def _served(file: Path) -> bytes:
-    # Lines of comment are for those who read the source; left empty, they keep the others' numbers.
+    # Comments are for those who read the source; lines left empty keep the others' numbers.
     body = file.read_bytes()
     return _COMMENT.sub(b"", body) if file.suffix == ".js" else body
 
