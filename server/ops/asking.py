@@ -64,11 +64,12 @@ class Server(NamedTuple):
                     raise Failure(_complaint(answer), lasting=answer.status < 500)
                 yield answer
 
-    def json(self, method: str, path: str, body: Any = None, **query: Any) -> dict[str, Any]:
-        """Return the answer's body; raise `Failure`."""
+    def json(self, method: str, path: str, wanted: str, body: Any = None, **query: Any) -> dict[str, Any]:
+        """Return the answer's body, an object with a field `wanted`; raise `Failure`."""
         with self.ask(method, path, body, **query) as answer:
             try:
-                if isinstance(found := json.loads(answer.read()), dict):
+                found = json.loads(answer.read())
+                if isinstance(found, dict) and wanted in found:
                     return found
             except (ValueError, OSError, http.client.HTTPException):
                 pass

@@ -57,7 +57,7 @@ def sessions(argv: Sequence[str]) -> int:
 
 
 def _sessions(server: Server, given: argparse.Namespace) -> int:
-    found = server.json("GET", "/v1/sessions", limit=given.limit)["sessions"]
+    found = server.json("GET", "/v1/sessions", "sessions", limit=given.limit)["sessions"]
     if given.json:
         print(json.dumps(found))
         return 0
@@ -82,7 +82,7 @@ def inspect(argv: Sequence[str]) -> int:
 
 
 def _inspect(server: Server, given: argparse.Namespace) -> int:
-    session = server.json("GET", f"/v1/sessions/{given.session}")
+    session = server.json("GET", f"/v1/sessions/{given.session}", "text")
     text = session.pop("text")
     session |= {"text": text} if given.text else {"characters": len(text)}
     if given.json:
@@ -99,7 +99,7 @@ def abort(argv: Sequence[str]) -> int:
 
 
 def _abort(server: Server, given: argparse.Namespace) -> int:
-    answer = server.json("POST", f"/v1/sessions/{given.session}/abort")
+    answer = server.json("POST", f"/v1/sessions/{given.session}/abort", "upstream_closed")
     if given.json:
         print(json.dumps(answer))
         return 0

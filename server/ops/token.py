@@ -69,9 +69,7 @@ def _line_end(file: BinaryIO) -> str:
 def _ticket(server: Server, sid: str, rights: Sequence[str], ttl: float) -> int:
     """Have a server issue a ticket; print the URL to follow the session with."""
     order = {"rights": rights, "ttl": ttl}
-    told = server.json("POST", f"/v1/sessions/{quote(sid, safe='')}/tickets", order)
+    told = server.json("POST", f"/v1/sessions/{quote(sid, safe='')}/tickets", "url", order)
     parts = urlsplit(server.url)
-    if not isinstance(path := told.get("url"), str):
-        raise server.strange(lasting=True)
-    print(f"{parts.scheme}://{parts.netloc}{path}")
+    print(f"{parts.scheme}://{parts.netloc}{told['url']}")
     return 0
