@@ -24,6 +24,7 @@ import server.transport.ws  # noqa: F401 - their routes join api's
 from server.errors import StoreUnavailable
 from server.openapi import document
 from server.ops.auth import Auth
+from server.ops.files import for_clients
 from server.ops.limits import Addresses
 from server.session.codec import codec
 from server.session.deployment import deployed
@@ -41,6 +42,7 @@ from server.session.store import Store
 from server.settings import Settings
 from server.transport import api, guard, health, named, ws
 from server.transport.access import ACCESS, LATER, PUBLIC, Access, identity
+from server.transport.arrivals import arrivals
 from server.transport.context import CONTEXT, Context
 from server.transport.doorstep import ADDRESSES
 from server.transport.heart import Heart
@@ -66,11 +68,13 @@ def create_app(settings: Settings, *, upstreams: Mapping[str, Source] | None = N
     `settings.redis` must be a URL: whoever runs the application starts the embedded server.
     Starting it raises `StoreUnavailable` if that Redis cannot be reached or would evict keys.
     """
-    middlewares = [named.requests, guard.errors, pages, identity]
+    middlewares = [named.requests, guard.errors, arrivals, pages, identity]
     app = web.Application(middlewares=middlewares, client_max_size=settings.max_body)
     app[SETTINGS] = settings
     app[AUTH] = Auth(settings)
-    app[ADDRESSES] = Addresses(settings.trust_proxy, settings.max_connections, settings.max_requests)
+    app[ADDRESSES] = Addresses(
+        settings.trust_proxy, settings.max_connections, settings.max_requests, for_clients()
+    )
     app[PAGES] = Pages(settings.allow_origin, settings.insecure or app[AUTH].asks)
     app.on_response_prepare.append(app[PAGES].dress)
     app.cleanup_ctx.append(partial(_run_node, upstreams=upstreams or {}))
@@ -109,9 +113,10 @@ async def _run_node(app: web.Application, upstreams: Mapping[str, Source]) -> As
     heart = Heart(settings.heartbeat)
     inspection = Inspection(name, node.roll, node.levels, calls, store.codec, doorbell)
     heard.append(inspection.rung)
-    bounds = settings.redis_grace, settings.max_frame, settings.max_commands
-    app[CONTEXT] = Context(node, heart, *bounds, inspection)
-    access = app[ACCESS] = Access(app[AUTH], ledger, secret, app[ADDRESSES], app[PAGES], settings)
+    bounds = settings.redis_grace, settings.max_frame, settings.max_commands, settings.send_timeout
+    count = partial(ledger.request, most=settings.max_requests)
+    app[CONTEXT] = Context(node, heart, *bounds, count, inspection)
+    access = app[ACCESS] = Access(app[AUTH], ledger, secret, app[PAGES], settings)
     yield
     await access.aclose()
     await heart.aclose()

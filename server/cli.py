@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from server.errors import TokenwireError
-from server.ops import embedded, logs, workers
+from server.ops import embedded, files, logs, workers
 from server.ops.arguments import Parser
 from server.ops.auth import demand_identity
 from server.settings import SETTINGS, Settings, SettingsError, flag, is_list, is_switch, shown
@@ -150,6 +150,7 @@ async def _node(settings: Settings, announce: Callable[[int], None], shared: boo
     for number, events in asked.items():
         with suppress(NotImplementedError):  # Windows: Ctrl-C cancels this task instead
             asyncio.get_running_loop().add_signal_handler(number, _set, events)
+    files.allow_all()
     app = create_app(settings)
     runner = Runner(app, **_CARE, keepalive_timeout=settings.idle_timeout)
     watched = AsyncExitStack()

@@ -74,6 +74,8 @@ class Levels(NamedTuple):
     """What producers hold that Redis has not acknowledged."""
     down: float
     """Seconds for which Redis has not been reached."""
+    full: float
+    """The part of Redis' memory that is taken; of several servers, of the fullest."""
     draining: bool
 
 

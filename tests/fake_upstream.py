@@ -155,7 +155,9 @@ async def _stream(request: web.Request, body: dict[str, Any]) -> web.StreamRespo
         pass
     finally:
         record["closed_at"], record["closed_ms"] = time.monotonic(), time.time() * 1000
-        stats["closed"].append(stats["open"].pop(seed, record))
+        stats["closed"].append(record)
+        if stats["open"].get(seed) is record:  # else another of that seed has begun meanwhile
+            del stats["open"][seed]
     return response
 
 

@@ -1,6 +1,7 @@
 """Pause, resume and abort: in-band and over HTTP, from any node."""
 
 import asyncio
+import time
 
 import aiohttp
 import pytest
@@ -174,6 +175,24 @@ async def test_a_session_that_nobody_watches_is_aborted_as_orphaned(pair, http, 
     await asyncio.wait_for(stepped.closed.wait(), HANG)
     events = await collect(clients.sse(http, pair[1], sid))
     assert events[-1] == {"id": events[-1]["id"], "type": "aborted", "reason": "orphaned"}
+
+
+async def test_a_session_whose_watcher_comes_back_in_time_on_another_node_is_spared(pair, http, stepped):
+    patience = 1.0
+    sid = await start(http, pair[0], session={"orphan_ttl": patience})
+    stepped.step("a")
+    cursor = (await collect(clients.sse(http, pair[1], sid), count=1))[0]["id"]
+    again = clients.sse(http, pair[0], sid, cursor)
+    stepped.step("b")
+    (event,) = await collect(again, count=1)
+    async with http.ws_connect(pair[1].url(f"/v1/sessions/{sid}/ws")):
+        await asyncio.sleep(1.5 * patience)  # somebody is there all the while
+        assert not stepped.closed.is_set()
+        left = time.monotonic()
+    await asyncio.wait_for(stepped.closed.wait(), HANG)
+    assert time.monotonic() - left >= patience
+    events = await collect(clients.sse(http, pair[1], sid, event["id"]))
+    assert [(e["type"], e["reason"]) for e in events] == [("aborted", "orphaned")]
 
 
 @pytest.mark.parametrize("limit", [{"max_tokens": 5}, {"max_bytes": 500}, {"max_seconds": 0.2}])

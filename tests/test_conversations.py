@@ -204,7 +204,7 @@ async def test_a_start_that_fails_leaves_the_conversation_as_it_was(pair, http):
     assert (await call(http, pair[1], "GET", "c"))[1]["id"] == before
     options = Options(conversation="c", on_busy=OnBusy.PARALLEL)
     with pytest.raises(StoreUnavailable):
-        async with pair[0].node._conversations.place("n" * 32, options, fresh=True):
+        async with pair[0].node._conversations.place("n" * 32, options, there=False):
             assert await pair[1].node.conversation("c") == "n" * 32
             raise StoreUnavailable
     async with asyncio.timeout(HANG):

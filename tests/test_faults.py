@@ -226,7 +226,7 @@ async def test_in_a_full_redis_an_abort_still_works(make_node, own_redis, http):
     client = own_redis.client()
     client.config_set("maxmemory", "1mb")
     async with http.post(node.url("/v1/sessions"), json={"prompt": "x"}) as response:
-        assert response.status == 503
+        assert response.status in (429, 503)  # whoever has seen by now that it is full
     answer = await control(http, node, sid, "abort")
     client.config_set("maxmemory", "0")
     client.close()

@@ -252,10 +252,10 @@ async def test_the_directory_finds_what_lapsed_and_what_is_recent(pipeline, stor
     assert await directory.recent(0, 10) == [SID]
     assert await directory.known(SID)
     assert not await directory.known("x" * 32)
-    assert await directory.lapsed(now - 3_600_000, 10) == []
-    assert await directory.lapsed(now + 5000, 10) == [SID]
+    assert await directory.lapsed(now - 3_600_000, 3_700_000, 10) == []
+    assert await directory.lapsed(now + 5000, 5000, 10) == [SID]
     await directory.forget([SID], 0)
-    assert await directory.lapsed(now + 5000, 10) == []
+    assert await directory.lapsed(now + 5000, 5000, 10) == []
     assert await directory.secret() == await directory.secret()
 
 

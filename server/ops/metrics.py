@@ -52,6 +52,7 @@ _LEVELS = {
     "viewer_lag_events": ("furthest", "Events that the viewer who is furthest behind lacks."),
     "queue_bytes": ("queue_bytes", "Bytes from upstreams that Redis has not acknowledged."),
     "redis_down_seconds": ("down", "Seconds for which Redis has not been reached."),
+    "redis_memory_ratio": ("full", "Part of Redis' maxmemory that is taken; 0 without one."),
     "draining": ("draining", "Whether this node is shutting down."),
 }
 

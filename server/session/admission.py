@@ -52,24 +52,33 @@ class Admission:
         if len(tail.viewers) >= (most := self._ledger.allowed.viewers):
             raise RateLimited(f"A session may have {most} viewers.", retry_after=COME_BACK)
 
-    async def start(self, sid: str, seconds: float) -> None:
-        """Let the caller start a session."""
+    async def start(self, sid: str, seconds: float, fresh: bool) -> bool:
+        """Let the caller start a session; return whether it is there already, and takes nothing more."""
         caller = CALLER.get()
         caller.demand_start()
+        if not fresh and (await self._store.peek(sid)).meta is not None:
+            return True
+        self._ledger.memory.demand_room()
         if caller.principal is not None:
             await self._ledger.start(caller.principal, sid, seconds)
+        return False
 
-    async def control(self, sid: str, action: Action) -> None:
-        """Let the caller pause, resume or abort."""
+    async def control(self, sid: str, action: Action) -> str | None:
+        """Let the caller pause, resume or abort; return in whose name a pause was counted, if it was."""
         if CALLER.get() is OPEN:
-            return
+            return None
         spec = await self._spec(Right.CONTROL, sid)
         if spec.principal is None:
-            return
+            return None
         if action is Action.PAUSE:
             await self._ledger.pause(spec.principal, sid, spec.pause_ttl)
-        else:
-            await self._ledger.resumed(spec.principal, sid)
+            return spec.principal
+        await self._ledger.resumed(spec.principal, sid)
+        return None
+
+    async def uncount(self, principal: str, sid: str) -> None:
+        """Count a pause no more that has come to nothing."""
+        await self._ledger.resumed(principal, sid)
 
     @staticmethod
     def secret(secret: bytes) -> bytes:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from redis.exceptions import AskError, ClusterDownError, MovedError
 
+from server.errors import StoreUnavailable
 from server.session.connections import Address
 from server.session.jobs import Call, Job, nobody
 from server.session.link import Command, Reply
@@ -48,6 +49,14 @@ class Cluster:
         job = Call(key, commands)
         self.submit(job)
         return await job.replies
+
+    async def call_all(self, command: Command) -> Sequence[Reply]:
+        """Send a command to every master; return the replies; raise `StoreUnavailable` if none."""
+        calls = [self._pipeline(master).call_all(command) for master in self._slots.masters]
+        told = await asyncio.gather(*calls, return_exceptions=True)
+        if answers := [reply for replies in told if isinstance(replies, Sequence) for reply in replies]:
+            return answers
+        raise StoreUnavailable()
 
     def down_for(self, key: str | None = None) -> float:
         """Return the seconds since the master of `key` (or any) was last reached; 0 while it can be."""

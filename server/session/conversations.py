@@ -42,15 +42,15 @@ class Conversations:
         return sid
 
     @asynccontextmanager
-    async def place(self, sid: str, options: Options, fresh: bool) -> AsyncIterator[int]:
+    async def place(self, sid: str, options: Options, there: bool) -> AsyncIterator[int]:
         """Start a session inside of this: as the newest of its conversation, if it has one.
 
         Yields when it starts (Unix milliseconds). Raise `Busy` if another one is running and the
-        options refuse that. A start that fails leaves the conversation as it was; one that is asked
-        for again (not `fresh`, and there already) is none.
+        options refuse that. A start that fails leaves the conversation as it was; one of what is `there`
+        already is none.
         """
         name = options.conversation and scoped(CALLER.get().principal, options.conversation)
-        if name is None or (not fresh and (await self._store.peek(sid)).meta is not None):
+        if name is None or there:
             yield int(time.time() * 1000)
             return
         try:

@@ -53,10 +53,12 @@ class Directory:
         """Say whether there has been such a session of late."""
         return checked(await self._redis.call(RECENT, ("ZSCORE", RECENT, sid)))[0] is not None
 
-    async def lapsed(self, now_ms: int, count: int) -> list[str]:
-        """Return sessions whose lease seems to have lapsed, longest first."""
-        command = ("ZRANGEBYSCORE", LIVE, 0, now_ms, "LIMIT", 0, count)
-        return [sid.decode() for sid in checked(await self._redis.call(LIVE, command))[0]]
+    async def lapsed(self, now_ms: int, far_ms: int, count: int) -> list[str]:
+        """Return sessions whose lease seems to have lapsed, or to last for longer than any does."""
+        spans = ((0, now_ms), (now_ms + far_ms, "+inf"))
+        commands = [("ZRANGEBYSCORE", LIVE, *span, "LIMIT", 0, count) for span in spans]
+        lapsed, far = checked(await self._redis.call(LIVE, *commands))
+        return [sid.decode() for sid in (*lapsed, *far)]
 
     async def forget(self, sids: Iterable[str], started_before: int) -> None:
         """Take sessions off the list of live ones, and old ones off the list of recent ones."""

@@ -32,7 +32,7 @@ class Follower:
 
     While `heal` is set, a producer of this node answers for the log: trouble is reported to it
     (`heal`), so is every read (`learned`), and the tail, which is that producer's memory, is never
-    read anew behind its back.
+    read anew behind its back. `gone` says that the session is not there any more.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class Follower:
         self.tail = tail
         self.key = tail.sid
         self.meta: Meta | None = None
+        self.gone = False
         self.spec: Spec | None = None
         self.heal: Callable[[], None] | None = None
         self.learned: Callable[[], None] | None = None
@@ -105,6 +106,7 @@ class Follower:
         if read.meta is None or read.meta.gone:
             self._missing(read.meta)
         else:
+            self.gone = False
             self._step(read.entries, read.meta.turn)
             if read.meta.turn.number < self.tail.turn.number:
                 self._regate()
@@ -120,6 +122,7 @@ class Follower:
 
     def _missing(self, meta: Meta | None) -> None:
         if meta is not None or (self._suspicious(self._patience) and self.heal is None):
+            self.gone = True
             self.tail.end(Ending.GONE)
 
     def _step(self, entries: tuple[Entry, ...], turn: Turn) -> None:

@@ -19,7 +19,7 @@ from server.session.answers import Flag, Meta
 from server.session.log import Log
 from server.session.producers import Producers
 from server.session.state import Spec
-from server.session.store import Identity, Store
+from server.session.store import FAR, Identity, Store
 from server.trail import SESSION
 from server.upstream import Models, Request, Takeover, Upstream
 
@@ -27,9 +27,6 @@ log = logging.getLogger(__name__)
 
 HEIRS = 3
 """Takeovers of one session: a request that ends each node it meets must not meet them all."""
-
-TOMBSTONE = 5
-"""Leases for which a session that is lost for good is remembered."""
 
 PRODUCER_LOST = encode(
     Error(code="producer_lost", message="The node that ran this session is gone.", retryable=True)
@@ -57,11 +54,16 @@ class Heirs:
         read = await self._store.peek(sid)
         flag = await self._inherit(sid, read.meta) if read.meta and not read.meta.gone else None
         if flag is None:
-            flag = await self._store.claim(sid, self._node, PRODUCER_LOST, TOMBSTONE * self._lease)
+            flag = await self._store.claim(sid, self._node, PRODUCER_LOST, self.far)
             COUNTS.takeovers["ended"] += flag is Flag.OK
         mine = flag in (Flag.OK, Flag.HELD)  # else somebody was faster, or it is forgotten: no news
         log.log(logging.INFO if mine else logging.DEBUG, "takeover of a lapsed session: %s", flag)
         return flag
+
+    @property
+    def far(self) -> float:
+        """Seconds that nobody's lease has left, and that what is lost for good is remembered."""
+        return FAR * self._lease
 
     def _early(self, sid: str) -> bool:
         """Say whether that Redis has not been here for a lease yet.

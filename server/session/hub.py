@@ -21,7 +21,7 @@ from server.session.follower import HEALING, Follower
 from server.session.jobs import Carrier
 from server.session.log import Entry, Log
 from server.session.state import Spec
-from server.session.store import Identity, Store
+from server.session.store import Identity, Store, stale
 from server.session.tail import Tail
 from server.session.tasks import Tasks
 
@@ -66,8 +66,8 @@ class Hub:
                 opening = self._opening[sid] = asyncio.create_task(self._open(sid))
                 opening.add_done_callback(lambda task: self._opened(sid, task))
             follower = await asyncio.shield(opening)
-        if follower.meta is not None and follower.meta.gone:
-            raise Gone()
+        if follower.gone:
+            raise Gone() if follower.meta else await self.absent(sid)
         follower.idle_since = asyncio.get_running_loop().time()
         return follower.tail
 
@@ -187,7 +187,7 @@ class Hub:
         meta, tail = follower.meta, follower.tail
         if follower.learned is not None:
             follower.learned()
-        elif meta and not meta.gone and meta.lease <= 0 and not tail.log.closed:
+        elif meta and not meta.gone and not tail.log.closed and stale(meta.lease, self._lease):
             self._tasks.spawn(self.succeed(tail.sid))
 
     def _viewers_changed(self, tail: Tail) -> None:

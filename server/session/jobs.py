@@ -96,6 +96,9 @@ class Carrier(Protocol):
     async def call(self, key: str, *commands: Command) -> Sequence[Reply]:
         """Send commands and return their replies; raise `StoreUnavailable` if they got lost."""
 
+    async def call_all(self, command: Command) -> Sequence[Reply]:
+        """Send a command to every server; return the replies; raise `StoreUnavailable` if none."""
+
     def down_for(self, key: str | None = None) -> float:
         """Return the seconds since the server of `key` (or any server) could last be reached."""
 

@@ -1,7 +1,7 @@
 """What is counted across nodes: by principal, and which tickets are in use.
 
 `tw:{who:<digest>}:r` and `:p` are a principal's running and paused sessions by when that ends,
-`:b:<hour>` the bytes of those that started in an hour, `:q:<minute>` the requests of a minute;
+`:b:<hour>` the bytes of those that started in an hour and their sum, `:q:<minute>` a minute's requests;
 `tw:{t:<ticket>}` is there while somebody follows with that ticket, or did until a moment ago. A lost
 Redis forgets the counts; renewals put back what runs.
 """
@@ -11,14 +11,17 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
+from importlib.resources import files
 from typing import Any
 
 from server.errors import COME_BACK, RateLimited, StoreUnavailable
 from server.session.jobs import Carrier, Note, checked
 from server.session.link import Command
+from server.session.memory import Memory
 from server.session.state import Spec
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
+_TALLY = (files("server.session") / "lua" / "tally.lua").read_bytes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +43,11 @@ def _bytes_key(tag: str, at: float) -> str:
     return f"tw:{{{tag}}}:b:{int(at // HOUR)}"
 
 
-def renewed(sid: str, spec: Spec, until_ms: int, size: int) -> tuple[Note, ...]:
-    """Return what says that a session runs until then (0: no more), and how many bytes it has come to."""
+def renewed(sid: str, spec: Spec, until_ms: int, size: int, *, over: bool) -> tuple[Note, ...]:
+    """Return what says that a session runs until then (0: not here), and how many bytes it has come to.
+
+    One that is `over` holds nothing back any more, paused or not.
+    """
     if spec.principal is None:
         return ()
     tag = _tag(spec.principal)
@@ -49,8 +55,9 @@ def renewed(sid: str, spec: Spec, until_ms: int, size: int) -> tuple[Note, ...]:
     note = Note(
         tag,
         ("ZADD", running, until_ms, sid) if until_ms else ("ZREM", running, sid),
+        *((("ZREM", f"tw:{{{tag}}}:p", sid),) if over else ()),
         ("EXPIRE", running, DAY),
-        ("HSET", sizes, sid, size),
+        ("EVAL", _TALLY, 1, sizes, sid, size),
         ("EXPIRE", sizes, 2 * HOUR),
     )
     return (note,)
@@ -61,15 +68,16 @@ class Ledger:
 
     def __init__(self, redis: Carrier, allowed: Allowed) -> None:
         self.allowed = allowed
+        self.memory = Memory(redis)
         self._redis = redis
 
     async def start(self, principal: str, sid: str, seconds: float) -> None:
         """Count a session that is about to run; if it comes to nothing, it is forgotten in `seconds`."""
         now, tag = time.time(), _tag(principal)
-        sizes = [("HVALS", _bytes_key(tag, now)), ("HVALS", _bytes_key(tag, now - HOUR))]
+        sums = [("HGET", _bytes_key(tag, at), "") for at in (now, now - HOUR)]
         with suppress(StoreUnavailable):
-            count, *stored = await self._add(tag, "r", sid, seconds, *sizes)
-            if sum(int(size) for hour in stored for size in hour) >= self.allowed.stored:
+            count, *stored = await self._add(tag, "r", sid, seconds, *sums)
+            if sum(int(size or 0) for size in stored) >= self.allowed.stored:
                 left = HOUR - now % HOUR
                 await self._refuse(tag, "r", sid, f"{self.allowed.stored} bytes in two hours", left)
             if count > self.allowed.running:

@@ -8,12 +8,12 @@ from server.session.hub import Hub
 from server.session.producer import Producer
 
 
-def levels(hub: Hub, producers: Collection[Producer], down: float, draining: bool) -> Levels:
+def levels(hub: Hub, producers: Collection[Producer], down: float, full: float, draining: bool) -> Levels:
     """Count a node's sessions and viewers; the rest is told as it is."""
     sessions = Counter({"running": 0, "paused": 0, "lingering": 0})
     sessions.update(map(_state, producers))
     queued = sum(producer.appender.backlog for producer in producers)
-    return Levels(sessions, *_viewers(hub), queued, down, draining)
+    return Levels(sessions, *_viewers(hub), queued, down, full, draining)
 
 
 def _state(producer: Producer) -> str:

@@ -75,6 +75,8 @@ class Node:
         self._intake = Intake(store, hub, self._producers)
         heirs = Heirs(name, models, store, self._producers, rules.lease)
         hub.succeed = heirs.succeed
+        self._memory = ledger.memory
+        self._tasks.spawn(self._memory.watch())
         self._tasks.spawn(sweep_for_ever(heirs, directory, secret))
 
     @property
@@ -88,7 +90,7 @@ class Node:
 
     def levels(self) -> Levels:
         """Say how things stand here, for whoever watches over the node."""
-        return self._producers.levels(self.down_for(), self.draining)
+        return self._producers.levels(self.down_for(), self._memory.taken, self.draining)
 
     async def start(
         self,
@@ -104,15 +106,15 @@ class Node:
 
         With a `fresh` sid nobody can have started it before, so the upstream is asked at once, not after
         Redis' answer. `echo` is for `spec`.
-        Raise `UnknownModel`, `Conflict`, `Busy`, `Gone` or `Draining`.
+        Raise `UnknownModel`, `Conflict`, `Busy`, `Gone`, `RateLimited` or `Draining`.
         """
         if self.draining:
             raise Draining()
-        await self._admission.start(sid, 2 * self._rules.lease)
+        there = await self._admission.start(sid, 2 * self._rules.lease, fresh)
         upstream, wanted = self.models.resolve(request)
         # The owner is this very call: it may ask again after a lost answer, a second call may not.
         owner = f"{self.name}:{secrets.token_hex(4)}"
-        async with self._conversations.place(sid, options, fresh) as created:
+        async with self._conversations.place(sid, options, there) as created:
             spec = self._rules.spec(request, options, self.models.takeover(request), created, echo)
             who = Identity(sid, owner, spec, digest)
             producer, follower = self._producers.prepare(who)
@@ -186,8 +188,11 @@ class Node:
 
     async def control(self, sid: str, action: Action) -> dict[str, Any]:
         """Pause, resume or abort; asked twice, it answers twice the same."""
-        await self._admission.control(sid, action)
-        return await self._steering.control(sid, action)
+        counted = await self._admission.control(sid, action)
+        answer = await self._steering.control(sid, action)
+        if counted is not None and not answer["paused"]:
+            await self._admission.uncount(counted, sid)
+        return answer
 
     async def owner(self, sid: str, right: Right) -> str | None:
         """Return whose session it is, to a caller who has that right there."""

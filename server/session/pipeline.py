@@ -72,6 +72,10 @@ class Pipeline:
         self.submit(job)
         return await job.replies
 
+    async def call_all(self, command: Command) -> Sequence[Reply]:
+        """Send a command to the server; return its one reply; raise `StoreUnavailable`."""
+        return await self.call("", command)
+
     def down_for(self, key: str | None = None) -> float:
         """Return the seconds since the server could last be reached; 0 while it can."""
         return 0.0 if self.down_since is None else self._loop.time() - self.down_since

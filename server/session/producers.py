@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 LAST_WORD = 2.0
 BEAT = 0.05
+LOOK = 1.0
+"""Seconds after which a renewal shows at the latest that Redis has lost some of a log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +100,13 @@ class Producers:
         self._running: dict[str, Producer] = {}
         self._beats: deque[tuple[float, Producer]] = deque()
         self._draining = False
+        self._every = min(rules.lease / 3, LOOK)
         hot.reconnected = self._look_again
         tasks.spawn(self._beat())
 
-    def levels(self, down: float, draining: bool) -> Levels:
+    def levels(self, down: float, full: float, draining: bool) -> Levels:
         """Say how things stand on this node, for whoever watches over it."""
-        return levels(self._hub, self._running.values(), down, draining)
+        return levels(self._hub, self._running.values(), down, full, draining)
 
     def get(self, sid: str) -> Producer | None:
         """Return the session's producer, if it is one of this node."""
@@ -155,7 +158,7 @@ class Producers:
         self._running[producer.tail.sid] = producer
         COUNTS.started += 1
         # Those of one burst do not beat together for ever.
-        first = self._rules.lease / 3 * random.uniform(0.5, 1.0)
+        first = self._every * random.uniform(0.5, 1.0)
         self._beats.append((asyncio.get_running_loop().time() + first, producer))
         producer.appender.open()
         self._tasks.spawn(self._produce(producer, follower))
@@ -177,16 +180,16 @@ class Producers:
             follower.reload()
 
     async def _beat(self) -> None:
-        """Renew each lease every third of it: each at its own time, since all at once would be felt."""
+        """Renew each lease thrice in it, or more often; each at its own time, since all would be felt."""
         loop, beats = asyncio.get_running_loop(), self._beats
         while True:
-            await asyncio.sleep(min(BEAT, self._rules.lease / 10))
+            await asyncio.sleep(min(BEAT, self._every / 3))
             now = loop.time()
             while beats and beats[0][0] <= now:
                 _, producer = beats.popleft()
                 if self._running.get(producer.tail.sid) is producer:
                     self._tasks.spawn(producer.beat())
-                    beats.append((now + self._rules.lease / 3, producer))
+                    beats.append((now + self._every, producer))
 
     def _look_again(self) -> None:
         # Those that somebody waits for go first; what is checked waits in that order to be healed.

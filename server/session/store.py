@@ -22,6 +22,14 @@ START = Cursor(0, 0)
 REWRITING = 8
 """Logs that a node writes anew at a time, lest its renewals wait behind hundreds of them."""
 
+FAR = 5
+"""Leases for which a session that is lost for good is remembered, and that none has left (`stale`)."""
+
+
+def stale(left: float, lease: float) -> bool:
+    """Say whether a lease is over, or has more left than it had: then Redis' clock has gone back."""
+    return not 0 < left <= FAR * lease
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -56,7 +64,10 @@ class Store:
         return Flag(flag.decode()), int(rest[0]) if rest else 0
 
     async def claim(self, sid: str, owner: str, final: bytes, tombstone: float) -> Flag:
-        """End a session whose lease has lapsed with `final`: OK, HELD, CLOSED or GONE."""
+        """End a session whose lease has lapsed with `final`: OK, HELD, CLOSED or GONE.
+
+        A lease with more than `tombstone` seconds left is cut to that: Redis' clock has gone back.
+        """
         arguments = (owner, final, _ms(tombstone))
         flag, *_ = await self._script("claim", sid, arguments, ring=True)
         return Flag(flag.decode())
@@ -68,7 +79,7 @@ class Store:
 
         To go on `behind` an entry it must be the last, else MOVED; None begins the log anew.
         """
-        arguments = (who.owner, _ms(lease), _ms(who.spec.ttl), str(behind or ""), heirs)
+        arguments = (who.owner, _ms(lease), _ms(who.spec.ttl), str(behind or ""), heirs, _ms(FAR * lease))
         flag, *rest = await self._script("inherit", who.sid, arguments, ring=True)
         return Flag(flag.decode()), int(rest[0]) if flag == b"OK" else 0
 
@@ -88,7 +99,8 @@ class Store:
         sid, spec, until = who.sid, who.spec, now_ms + _ms(lease)
         arguments = (who.owner, _ms(lease), _ms(spec.ttl), report)
         index = directory.live(sid, until) if lease or not report else directory.ended(sid)
-        counts = ledger.renewed(sid, spec, until if lease and not report else 0, size)
+        runs = until if lease and not report else 0
+        counts = ledger.renewed(sid, spec, runs, size, over=bool(report))
         name = spec.conversation and rows.scoped(spec.principal, spec.conversation)
         row = rows.kept(name, sid, spec.created)
         reply = await self._script("renew", sid, arguments, beside=(index, *counts, *row), patience=0)

@@ -29,7 +29,7 @@ async def sweep_for_ever(heirs: Heirs, directory: Directory, secret: bytes) -> N
 
 async def sweep(heirs: Heirs, directory: Directory) -> None:
     """Take over every session whose lease has lapsed, and take what is over off the list."""
-    lapsed = await directory.lapsed(await directory.now_ms(), BATCH)
+    lapsed = await directory.lapsed(await directory.now_ms(), int(heirs.far * 1000), BATCH)
     over = []
     for sid in lapsed:
         if await heirs.succeed(sid) is not Flag.HELD:

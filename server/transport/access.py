@@ -15,7 +15,6 @@ from server.callers import CALLER, NOBODY, OPEN, Caller, Follows
 from server.errors import Unauthorized
 from server.ops import tickets
 from server.ops.auth import Auth
-from server.ops.limits import Addresses, peer_of
 from server.ops.tickets import GRACE, LEEWAY
 from server.session.ledger import Ledger
 from server.settings import Settings
@@ -34,7 +33,6 @@ class Access:
         auth: Auth,
         ledger: Ledger,
         secret: bytes,
-        addresses: Addresses,
         pages: Pages,
         settings: Settings,
     ) -> None:
@@ -44,15 +42,7 @@ class Access:
         self._auth = auth
         self._ledger = ledger
         self._pages = pages
-        self._addresses = addresses
         self._max_requests = settings.max_requests
-
-    def arrived(self, request: web.Request) -> None:
-        """Count a request of an address; raise `RateLimited`."""
-        peer = peer_of(request.transport) if request.transport else None
-        forwarded = ",".join(request.headers.getall("X-Forwarded-For", ())) or None
-        address = self._addresses.of(peer, forwarded)
-        self._addresses.request(request.protocol, address)
 
     async def caller(self, request: web.Request) -> Caller:
         """Return who sent a request; raise `Unauthorized`, `RateLimited` or `ForeignPage`."""
@@ -121,7 +111,6 @@ def _words(values: Iterable[str]) -> Iterable[str]:
 async def identity(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Know who asks; refuse whoever does not say so."""
     access, known = request.app[ACCESS], request.match_info.http_exception is None
-    access.arrived(request)
     if not known or request.match_info.handler in request.app[PUBLIC]:
         return await handler(request)
     caller = await access.caller(request)

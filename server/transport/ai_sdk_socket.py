@@ -10,14 +10,14 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from server.errors import BadJson, InvalidRequest, TokenwireError, UnknownType
+from server.errors import InvalidRequest, TokenwireError, UnknownType
 from server.session.seat import Seat
 from server.session.state import Action
 from server.session.viewer import Ending, Viewer
 from server.transport import bodies, parts
 from server.transport.ai_sdk import begin, dialect_of, last, live
 from server.transport.api import routes
-from server.transport.dialogue import CLOSE, Dialogue
+from server.transport.dialogue import CLOSE, Dialogue, checked
 from server.transport.sink import RawSink
 from server.wire.native import text_frame
 
@@ -55,13 +55,14 @@ class ChatSocket(Dialogue):
     async def answer(self, text: str) -> None:
         """Do what a request asks for."""
         message = bodies.json_object(text)
-        request_id = self._ref = message.get("requestId")
+        request_id = self._ref = checked("requestId", message.get("requestId"))
         if not isinstance(request_id, str):
             raise InvalidRequest("`requestId` must be a string.")
         self._guest.command()
         command = _COMMANDS.get(str(message.get("type")))
         if command is None:
             raise UnknownType()
+        await self._guest.request()
         await command(self, request_id, message)
 
     def refuse(self, error: TokenwireError) -> None:
@@ -69,7 +70,7 @@ class ChatSocket(Dialogue):
         if isinstance(self._ref, str):
             self._send("error", self._ref, errorText=error.message)
         else:
-            self.end(BadJson.close, error.code)
+            self.end(error.close, error.code)
 
     def _send(self, kind: str, request_id: str, **fields: Any) -> None:
         self._sink.write(text_frame(orjson.dumps({"type": kind, "requestId": request_id, **fields})))

@@ -7,13 +7,13 @@ leave. Replies, notices and events all go through its one sink, in the order the
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from contextlib import suppress
 from typing import Any, Self
 
+import orjson
 from aiohttp import WSMsgType, web
 
 from server.counts import COUNTS
-from server.errors import BadJson, TokenwireError
+from server.errors import BadJson, InvalidRequest, TokenwireError
 from server.session.seat import Seat
 from server.session.tasks import Tasks
 from server.session.viewer import Dialect, Ending, Sink, Viewer
@@ -27,6 +27,10 @@ from server.transport.sink import RawSink, tune
 log = logging.getLogger(__name__)
 
 HEARTBEAT = 15.0
+NAME = 1024
+"""Bytes of JSON by which a client may call a message: they come back with every answer to it."""
+UNREAD = 16
+"""Messages that are answered though the client does not read: it may be slow, and want to abort."""
 CLOSE = {
     Ending.FINAL: 1000,
     Ending.GONE: 4410,
@@ -34,6 +38,13 @@ CLOSE = {
     Ending.SLOW: 4408,
     Ending.LOST: 1001,
 }
+
+
+def checked(name: str, value: Any) -> Any:
+    """Return what a client calls a message in its field `name`; raise `InvalidRequest` if it is long."""
+    if len(orjson.dumps(value)) > NAME:
+        raise InvalidRequest(f"`{name}` may have {NAME} bytes at most.")
+    return value
 
 
 class Dialogue(ABC):
@@ -111,10 +122,17 @@ class Dialogue(ABC):
             self._viewers.clear()
             self._guest.gone()
         if self._over.done():
-            code, why = self._over.result()
-            with suppress(ConnectionError):
-                await self._ws.close(code=code, message=why.encode())
+            await self._close(*self._over.result())
         return self._ws
+
+    async def _close(self, code: int, why: str) -> None:
+        try:
+            await self._caught_up()
+            await self._ws.close(code=code, message=why.encode())
+        except TimeoutError:
+            self._sink.abort()  # closing would wait for as long as it reads nothing
+        except ConnectionError:
+            return
 
     def end(self, code: int, why: str) -> None:
         """Have it closed with a code and a word; the first to say so is heard."""
@@ -144,16 +162,35 @@ class Dialogue(ABC):
             self.ended(name, viewer, ending)
 
     async def _read(self) -> None:
+        unread = 0
         async for message in self._ws:
             if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
                 async with self._answering:
                     await self._hear(message.data)
+                unread = unread + 1 if self._sink.full else 0
+                if unread > UNREAD:
+                    await self._catch_up()
+                if self._over.done():
+                    return
+
+    async def _catch_up(self) -> None:
+        try:
+            await self._caught_up()
+        except TimeoutError:
+            self.end(CLOSE[Ending.SLOW], Ending.SLOW)
+
+    async def _caught_up(self) -> None:
+        """Wait for a client that does not read what it is sent; raise `TimeoutError`."""
+        async with asyncio.timeout(self._context.send_timeout):
+            await self._sink.drain()
 
     async def _hear(self, data: str | bytes) -> None:
         self._ref = None
         SESSION.set("")
         try:
+            self._guest.frame(len(data))
             if isinstance(data, bytes):
+                self._guest.command()
                 raise BadJson("Frames are text, one JSON object each.")
             await self.answer(data)
         except TokenwireError as error:

@@ -17,7 +17,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from server.errors import InvalidRequest, TokenwireError
 from server.ops.limits import Addresses, peer_of
 from server.traces import trace
-from server.transport.guard import error_response
+from server.transport.guard import Handler, error_response
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class _Doorstep(web.Server):
 
     def __init__(self, made: web.Server, addresses: Addresses, options: dict[str, Any]) -> None:
         make = partial(_asked, made.request_factory)
-        super().__init__(made.request_handler, request_factory=make, **options)
+        super().__init__(partial(_handled, made.request_handler), request_factory=make, **options)
         self._addresses = addresses
         self._options = {k: v for k, v in options.items() if k != "handler_cancellation"}
 
@@ -90,6 +90,14 @@ def _asked(make: Callable[..., web.BaseRequest], message: Any, *rest: Any) -> we
             kept.popall(name)
         message = message._replace(headers=CIMultiDictProxy(kept))
     return make(message, *rest)
+
+
+async def _handled(handle: Handler, request: web.Request) -> web.StreamResponse:
+    """Answer a request; what aiohttp would say to a client that expects too much repeats its words."""
+    try:
+        return await handle(request)
+    except web.HTTPExpectationFailed:
+        return error_response(InvalidRequest("`Expect` can only be 100-continue."))
 
 
 class Runner(web.AppRunner):

@@ -5,6 +5,7 @@ directly, because a coroutine for every piece and viewer costs more than all els
 whole chunks may be interleaved with aiohttp's own.
 """
 
+import asyncio
 import socket
 from typing import Any
 
@@ -38,7 +39,8 @@ class RawSink:
 
     async def drain(self) -> None:
         """Wait until the client has caught up; raise `ConnectionError` when it is gone."""
-        await self._request.writer.drain()
+        # All who wait for a connection wait for one future: who gives up must not cancel it for others.
+        await asyncio.shield(self._request.writer.drain())
 
     def abort(self) -> None:
         """Break the connection off, without a clean end."""

@@ -16,7 +16,7 @@ from server.session.viewer import Ending, Viewer
 from server.transport import bodies
 from server.transport.api import routes, sid_from, started
 from server.transport.context import CONTEXT
-from server.transport.dialogue import CLOSE, Dialogue
+from server.transport.dialogue import CLOSE, Dialogue, checked
 from server.wire.native import WebSocket, text_frame
 
 
@@ -33,7 +33,7 @@ class Socket(Dialogue):
         """Do what a message asks for, and reply."""
         self._guest.command()
         message = bodies.json_object(text)
-        ref = self._ref = message.pop("ref", None)
+        ref = self._ref = checked("ref", message.pop("ref", None))
         kind = message.pop("type", None)
         if kind == "ping":
             self._send({"type": "pong"} | ({} if ref is None else {"ref": ref}))
@@ -61,6 +61,7 @@ class Socket(Dialogue):
         if key is not None and not isinstance(key, str):
             raise InvalidRequest("`idempotency_key` must be a string.")
         start = bodies.start_of(message, self._node.models.default)
+        await self._guest.request()
         sid, new = await started(self._node, start, key)
         self.join(await self._node.seat(sid, None))
         return {"session": sid, "new": new}
@@ -71,6 +72,7 @@ class Socket(Dialogue):
         if after is not None and not isinstance(after, str):
             raise InvalidRequest("`after` must be a cursor.")
         merged = bodies.merged_in(message)
+        await self._guest.request()
         self.join(await self._node.seat(sid, bodies.cursor_of(after)), merged)
         return {"session": sid}
 
@@ -100,7 +102,7 @@ class Socket(Dialogue):
         sid = bodies.sid_in(message, "session")
         if bodies.viewer_scope(message):
             return self._hold(sid, held=True)
-        answer = await self._node.control(sid, Action.PAUSE)
+        answer = await self._control(sid, Action.PAUSE)
         viewer = self._viewers.get(sid)
         # What this client has not been sent by now it shall not get before the resume.
         if viewer is not None and answer["paused"]:
@@ -112,7 +114,7 @@ class Socket(Dialogue):
         sid = bodies.sid_in(message, "session")
         if bodies.viewer_scope(message):
             return self._hold(sid, held=False)
-        return {"session": sid, **await self._node.control(sid, Action.RESUME)}
+        return {"session": sid, **await self._control(sid, Action.RESUME)}
 
     def _hold(self, sid: str, held: bool) -> dict[str, Any]:
         viewer = self._viewers.get(sid)
@@ -126,7 +128,11 @@ class Socket(Dialogue):
     async def abort(self, message: dict[str, Any]) -> dict[str, Any]:
         """Abort a session."""
         sid = bodies.sid_in(message, "session")
-        return {"session": sid, **await self._node.control(sid, Action.ABORT)}
+        return {"session": sid, **await self._control(sid, Action.ABORT)}
+
+    async def _control(self, sid: str, action: Action) -> dict[str, Any]:
+        await self._guest.request()
+        return await self._node.control(sid, action)
 
 
 _COMMANDS: dict[str, Callable[[Socket, dict[str, Any]], Awaitable[dict[str, Any]]]] = {

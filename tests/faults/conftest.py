@@ -18,6 +18,7 @@ from tests.processes import ROOT, spawn_upstream
 from tests.redis_server import RedisServer, binaries
 
 LEASE = 1.0
+FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 
 
 @pytest.fixture
@@ -147,3 +148,18 @@ def cable() -> Iterator[Cable]:
         pytest.skip(str(error))
     yield cable
     cable.__exit__(None, None, None)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The wall clock of processes started from now on: seconds to add, in a file."""
+    if not FAKETIME.exists():
+        pytest.skip("Debian's faketime is not installed")
+    file = tmp_path / "clock"
+    file.write_text("+0\n")
+    monkeypatch.setenv("LD_PRELOAD", str(FAKETIME))
+    monkeypatch.setenv("FAKETIME_TIMESTAMP_FILE", str(file))
+    monkeypatch.setenv("FAKETIME_NO_CACHE", "1")
+    # A wall clock may jump; the monotonic ones never do.
+    monkeypatch.setenv("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+    return file

@@ -45,6 +45,30 @@ async def test_a_failover_that_loses_acknowledged_tokens_is_healed(pair, make_pr
     client.close()
 
 
+@pytest.mark.parametrize("turns", [1, 5])
+async def test_a_rollback_behind_a_connection_that_lives_is_healed(
+    make_process, redis_server, client, http, turns
+):
+    # As behind a proxy that keeps the client's connection: appends in flight meet the older log, and are
+    # taken, since its last id is older, too.
+    nodes = [await make_process(lease=HANG) for _ in range(2)]
+    readers, readings = await watched(http, nodes, prompt="w", rate=200, tokens=1500)
+    keys = [f"tw:{{{readers[0].sid}}}:{kind}" for kind in "lm"]
+    for _ in range(turns):
+        for key in keys:
+            client.copy(key, f"{key}:older", replace=True)
+        seen = len(readers[1].events)
+        await until(lambda seen=seen: len(readers[1].events) > seen + 50)
+        with client.pipeline(transaction=True) as together:
+            for key in keys:
+                together.rename(f"{key}:older", key)
+            together.execute()
+    await whole(readers, readings, 1500)
+    # And what Redis keeps is what they read.
+    late = Reader(readers[0].sid)
+    assert await late.read(http, lambda: nodes[1].url("")) == readers[0].events
+
+
 async def test_a_failover_that_loses_the_end_is_healed_while_the_producer_lingers(
     pair, make_process, http
 ):

@@ -6,7 +6,6 @@ import resource
 import signal
 import time
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 
 import aiohttp
 import pytest
@@ -18,7 +17,6 @@ from tests.processes import demo_text
 from tests.waiting import HANG, until
 
 STALL = 3.0
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 HOUR = 3600
 
 
@@ -201,21 +199,6 @@ async def _first_try(http, node, reader):
         connecting.cancel()
         await asyncio.gather(connecting, return_exceptions=True)
     return "served" if reader.notices else "refused"
-
-
-@pytest.fixture
-def clock(monkeypatch, tmp_path):
-    """The wall clock of processes started from now on: seconds to add, in a file."""
-    if not FAKETIME.exists():
-        pytest.skip("Debian's faketime is not installed")
-    file = tmp_path / "clock"
-    file.write_text("+0\n")
-    monkeypatch.setenv("LD_PRELOAD", str(FAKETIME))
-    monkeypatch.setenv("FAKETIME_TIMESTAMP_FILE", str(file))
-    monkeypatch.setenv("FAKETIME_NO_CACHE", "1")
-    # A wall clock may jump; the monotonic ones never do.
-    monkeypatch.setenv("FAKETIME_DONT_FAKE_MONOTONIC", "1")
-    return file
 
 
 async def _jump(http, node, clock, seconds):

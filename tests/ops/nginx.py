@@ -1,4 +1,4 @@
-"""Debian's nginx in front of nodes, with the configuration that operators are given."""
+"""Debian's nginx in front of nodes, with the configuration that operators are given, logs and all."""
 
 import shutil
 import socket
@@ -18,7 +18,6 @@ pid {folder}/pid;
 error_log {folder}/error.log;
 events {{ worker_connections 1000; }}
 http {{
-    access_log off;
     client_body_temp_path {folder}/body;
     proxy_temp_path {folder}/proxy;
     fastcgi_temp_path {folder}/fastcgi;
@@ -40,7 +39,7 @@ class Nginx:
             "listen 80;": f"listen 127.0.0.1:{self.port};",
             "    server 127.0.0.1:8080 max_fails=0;": servers,
         }
-        text = CONFIG.read_text()
+        text = CONFIG.read_text().replace("/var/log/nginx/", f"{folder}/")
         for old, new in changes.items():
             assert text.count(old) == 1, old
             text = text.replace(old, new)

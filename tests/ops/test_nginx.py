@@ -2,17 +2,19 @@
 
 import asyncio
 import signal
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from itertools import pairwise
+from pathlib import Path
 
 import aiohttp
+import psutil
 import pytest
 
 from tests.clients import Item, Server, Socket, is_event, ndjson, seqs, sse, start, text_of, ws
 from tests.ops.fleet import serving
 from tests.ops.nginx import BINARY, Nginx
 from tests.processes import Process, demo_text, serve, spawn_upstream
-from tests.waiting import until
+from tests.waiting import HANG, until
 
 pytestmark = pytest.mark.skipif(BINARY is None, reason="needs nginx")
 
@@ -65,6 +67,82 @@ async def test_a_socket_steers_through_it(nodes, proxy, http):
         assert (await client.ask("pause", session=sid))["paused"]
         answer = await client.ask("abort", session=sid)
         assert (answer["status"], answer["upstream_closed"]) == ("aborted", True)
+
+
+async def test_idle_sockets_reach_no_node_and_keep_nobody_out(nodes, proxy, http):
+    server = proxy(nodes, {"client_header_timeout 10s;": "client_header_timeout 1s;"})
+    opened = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(2000)]
+    async with http.get(server.url("/v1/models")) as answer:
+        assert answer.status == 200
+    reached = [psutil.Process(node.process.pid).net_connections("tcp") for node in nodes]
+    assert sum(c.status == psutil.CONN_ESTABLISHED for tcp in reached for c in tcp) <= 2
+    async with asyncio.timeout(HANG):
+        for reader, writer in opened:
+            with suppress(ConnectionResetError):
+                assert await reader.read() == b""
+            writer.close()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "There may be 3 open requests of one address at most."),
+        ({"limit_conn tokenwire 512;": "limit_conn tokenwire 3;"}, "too many connections"),
+    ],
+    ids=["the node's limit", "nginx's limit"],
+)
+async def test_one_address_has_so_many_open_streams(make_process, proxy, changes, words):
+    limit = 1000 if changes else 3
+    node = await make_process(trust_proxy="127.0.0.1", max_connections=limit)
+    server = proxy([node], changes)
+    mine, other = ("127.0.0.2", 0), ("127.0.0.3", 0)
+    async with AsyncExitStack() as open_:
+        clients = [
+            await open_.enter_async_context(
+                aiohttp.ClientSession(connector=aiohttp.TCPConnector(local_addr=address, limit=0))
+            )
+            for address in (mine, other)
+        ]
+        sid = await start(clients[1], server, tokens=5000, rate=20)
+        url = server.url(f"/v1/sessions/{sid}/events")
+        for _ in range(3):
+            stream = await open_.enter_async_context(clients[0].get(f"{url}?stream=ndjson"))
+            assert stream.status == 200
+        async with clients[0].get(f"{url}?stream=ndjson") as refused:
+            assert (refused.status, refused.content_type) == (429, "application/json")
+            assert (await refused.json())["error"]["code"] == "rate_limited"
+            assert int(refused.headers["Retry-After"]) >= 5
+        async with clients[0].get(url, headers={"Accept": "text/event-stream"}) as refused:
+            assert (refused.status, refused.content_type) == (200, "text/event-stream")
+            text = await refused.text()
+            assert (text.startswith("retry: "), words in text) == (True, True)
+        async with clients[1].get(f"{url}?stream=ndjson") as stream:
+            assert stream.status == 200
+        stream.close()
+
+
+async def test_neither_a_ticket_nor_a_prompt_is_in_its_logs(nodes, proxy, http, tmp_path):
+    server = proxy(nodes)
+    secrets = ("s3cret-prompt", "s3cret-ticket")
+    urls = [server.url(f"/v1/stream?prompt={secrets[0]}&ticket={secrets[1]}")]
+    urls.append(server.url(f"/v1/sessions/{'s' * 32}/ws?ticket={secrets[1]}"))
+    headers = {"Referer": urls[0]}
+    for url in urls:
+        async with http.get(url, headers=headers) as answer:
+            assert answer.status in (401, 404)
+    for node in nodes:
+        await node.end()
+    for url in urls:
+        async with http.get(url, headers=headers) as answer:
+            assert answer.status == 502
+    await until(lambda: len(_log(tmp_path, "tokenwire").splitlines()) == 4)
+    told = _log(tmp_path, "tokenwire")
+    assert told.split()[2:5] == ["GET", "/v1/stream", "401"]
+    assert [secret for secret in secrets if secret in told + _log(tmp_path, "error")] == []
+
+
+def _log(folder: Path, name: str) -> str:
+    return (folder / f"{name}.log").read_text()
 
 
 async def test_a_page_is_not_foreign_behind_it(nodes, proxy, http):

@@ -58,6 +58,28 @@ async def test_one_connection_too_many_is_told_so_in_its_clients_way(node):
     await until(lambda: _served(node))
 
 
+LITTLE = (
+    "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (100, 600)); "
+    "sys.argv[0] = 'run.py'; runpy.run_path('run.py', run_name='__main__')"
+)
+
+
+async def test_all_connections_together_leave_some_files_over(make_process):
+    node = await make_process(program=("-c", LITTLE), model="demo", idle_timeout=HANG)
+    assert resource.prlimit(node.process.pid, resource.RLIMIT_NOFILE) == (600, 600)
+    idle = [await asyncio.open_connection("127.0.0.1", node.port) for _ in range(540)]
+    async with aiohttp.ClientSession() as http, http.get(node.url("/v1/models")) as response:
+        assert (response.status, response.headers["Retry-After"]) == (429, "5")
+        assert "There may be 540 connections at most." in await response.text()
+    idle += [await asyncio.open_connection("127.0.0.1", node.port) for _ in range(300)]
+    async with asyncio.timeout(HANG):
+        assert all(await asyncio.gather(*(closed(reader) for reader, _ in idle[540:])))
+    assert not any(reader.at_eof() for reader, _ in idle[:540])
+    for _, writer in idle:
+        writer.close()
+    await until(lambda: _served(node))
+
+
 async def _served(node) -> bool:
     async with aiohttp.ClientSession() as http, http.get(node.url("/v1/models")) as response:
         return response.status == 200

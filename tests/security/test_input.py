@@ -2,7 +2,7 @@
 
 import asyncio
 import gzip
-import struct
+import zlib
 from urllib.parse import quote
 
 import orjson
@@ -11,7 +11,9 @@ import pytest
 from server.session.ledger import _tag
 from tests import sources
 from tests.clients import Socket, collect, sse, start
+from tests.fuzz.calls import frame
 from tests.security.people import LINES
+from tests.security.sockets import close_code, opened
 from tests.waiting import HANG
 
 GOOD = "g" * 32
@@ -205,20 +207,37 @@ async def test_a_body_that_says_it_is_huge_is_refused_before_it_comes(node):
     writer.close()
 
 
-@pytest.mark.parametrize("size", [65537, 64 << 20, 1 << 62])
-async def test_a_frame_that_says_it_is_huge_ends_the_socket_before_it_comes(node, size):
-    reader, writer = await asyncio.open_connection("127.0.0.1", node.port)
-    handshake = ("Upgrade: websocket", "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {'A' * 22}==")
-    head = request("GET", "/v1/ws", *handshake).replace(b"Connection: close", b"Connection: Upgrade")
-    writer.write(head)
-    async with asyncio.timeout(HANG):
-        assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"\x81\xff" + struct.pack("!Q", size) + b"mask" + b"x" * 1000)
-        answer = await reader.read()
-    writer.close()
-    assert (answer[0], struct.unpack("!H", answer[2:4])) == (0x88, (1009,))
+@pytest.mark.parametrize(("path", "most"), [("/v1/ws", 64 << 10), ("/api/chat/ws", 1 << 20)])
+@pytest.mark.parametrize("beyond", [1, 64 << 20, (1 << 62) - (1 << 20)])
+async def test_a_frame_that_says_it_is_huge_ends_the_socket_before_it_comes(node, path, most, beyond):
+    async with opened(node, path) as (reader, writer):
+        writer.write(frame(b"x" * 1000, size=most + beyond))
+        assert await close_code(reader) == 1009
 
 
-async def test_a_compressed_frame_is_not_taken(node, http):
-    async with http.ws_connect(node.url("/v1/ws"), compress=15) as ws:
-        assert ws.compress == 0
+@pytest.mark.parametrize(("path", "most"), [("/v1/ws", 64 << 10), ("/api/chat/ws", 1 << 20)])
+async def test_fragments_that_are_too_much_together_end_the_socket(node, path, most):
+    async with opened(node, path) as (reader, writer):
+        writer.write(frame(b"x" * (most // 2), final=False))
+        writer.write(frame(b"x" * (most // 2), opcode=0, final=False))
+        writer.write(frame(b"x", opcode=0, final=False))
+        assert await close_code(reader) == 1009
+
+
+@pytest.mark.parametrize("path", ["/v1/ws", "/api/chat/ws"])
+async def test_a_compressed_frame_is_not_taken(node, path):
+    offer = "Sec-WebSocket-Extensions: permessage-deflate"
+    packed = zlib.compressobj(wbits=-15)
+    said = packed.compress(b'{"type":"ping"}') + packed.flush(zlib.Z_SYNC_FLUSH)
+    async with opened(node, path, offer) as (reader, writer):
+        writer.write(frame(said, opcode=0x40 | 1))
+        assert await close_code(reader) == 1002
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/nothing", "/app.js"])
+async def test_who_expects_too_much_is_told_so_in_other_words(node, path):
+    answer = await sent(node, request("GET", path, "Expect: <b>evil"))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert (head.split()[1], b"Content-Type: application/json" in head) == (b"400", True)
+    assert orjson.loads(body)["error"]["code"] == "invalid_request"
+    assert b"evil" not in answer

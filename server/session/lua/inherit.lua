@@ -1,14 +1,14 @@
 -- Hands a session whose producer's lease has lapsed to an heir, who goes on under a new epoch: behind
 -- what there is, or from nothing. Asked again by the same heir it answers OK.
 -- ARGV: owner, lease ms, ttl ms, the last entry's id as the heir has read it ('' to begin anew), how many
--- heirs a session may have. What was appended since it read, its upstream would not go on from: MOVED.
+-- heirs a session may have, the most that a lease may have left (ms). What was appended since it read, its upstream would not go on from: MOVED.
 local held = redis.call('HMGET', meta, 'epoch', 'lease', 'gone', 'owner', 'heirs', 'gate')
 if not held[1] or held[3] then return { 'GONE' } end
 local top = last()
 if not top then return { 'LOST' } end
 if top.z and dense(top) then return { 'CLOSED' } end
 if held[4] == ARGV[1] then return { 'OK', held[1] } end
-local left = tonumber(held[2]) - now()
+local left = left_of(held[2], tonumber(ARGV[6]))
 if left > 0 then return { 'HELD', text(left) } end
 local heirs = tonumber(held[5] or 0) + 1
 if heirs > tonumber(ARGV[5]) then return { 'SPENT' } end

@@ -12,6 +12,15 @@ local function text(number)
   return string.format('%.0f', number)
 end
 
+-- How much of a lease is left, ms. Nobody's is `most` long: then the clock has gone back, as after a failover to a
+-- machine with another, and it shall not hold for so long; its owner, if there is one, renews it before it ends.
+local function left_of(lease, most)
+  local left = tonumber(lease) - now()
+  if left <= most then return left end
+  redis.call('HSET', meta, 'lease', text(now() + most))
+  return most
+end
+
 local function entry(row)
   if not row then return nil end
   local found = { id = row[1] }
