@@ -60,8 +60,9 @@ locked: | $(BIN)/python
 audit: $(VENV)/.tools
 	$(BIN)/pip-audit --strict --require-hashes --disable-pip -r requirements-test.lock
 
+SBOM ?= sbom.json
 sbom: $(VENV)/.tools
-	$(BIN)/cyclonedx-py requirements --output-reproducible -o sbom.json requirements.lock
+	$(BIN)/cyclonedx-py requirements --output-reproducible -o $(SBOM) requirements.lock
 
 $(VENV)/.tools: | $(BIN)/python
 	$(BIN)/python -m pip install --quiet uv pip-audit cyclonedx-bom

@@ -56,7 +56,8 @@ SETTINGS = web.AppKey("settings", Settings)
 AUTH = web.AppKey("auth", Auth)
 _CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types default dompurify"
 )
 _COMMENT = re.compile(rb"(?m)^ *(//.*|/\*\* .*\*/)$")
 _TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}

@@ -145,6 +145,7 @@ async def _node(settings: Settings, announce: Callable[[int], None], shared: boo
     from server.transport.context import CONTEXT
     from server.transport.doorstep import Runner
 
+    asyncio.get_running_loop().set_exception_handler(logs.tell_failure)
     stop, relieved = asyncio.Event(), asyncio.Event()
     asked = {signal.SIGTERM: (stop,), signal.SIGINT: (stop,)} | dict.fromkeys(HANGUP, (relieved, stop))
     for number, events in asked.items():

@@ -1,5 +1,6 @@
 // The page: conversations, the prompt, and one or two readers of the same answer.
 
+import "./page/trusted.js";
 import { models, start } from "./client/tokenwire.js";
 import { Answer } from "./page/answer.js";
 import { announce, clone, make, put } from "./page/dom.js";

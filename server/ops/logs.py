@@ -1,5 +1,6 @@
 """Logging: one line a record, as text or as JSON, with the request and the session at hand."""
 
+import asyncio
 import json
 import logging
 import time
@@ -7,6 +8,8 @@ from typing import Any
 
 from server.traces import trace
 from server.trail import REQUEST, SESSION
+
+log = logging.getLogger(__name__)
 
 
 class JsonLines(logging.Formatter):
@@ -53,3 +56,18 @@ def configure(level: str, form: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines() if form == "json" else TextLines())
     logging.basicConfig(level=level.upper(), handlers=[handler])
+
+
+def tell_failure(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what an event loop met that nobody handled (the loop's exception handler).
+
+    Of its words only the first are the loop's own: callbacks and tasks follow with their arguments, and
+    with what an error says.
+    """
+    kind = context.get("message") or "Unhandled exception in event loop"
+    what = kind.partition("(")[0].partition("<")[0].strip()
+    task = context.get("task") or context.get("future")
+    if isinstance(task, asyncio.Task):
+        what += f" in {getattr(task.get_coro(), '__qualname__', '?')}"
+    error = context.get("exception")
+    log.error("%s: %s", what, trace(error) if error is not None else "no exception")

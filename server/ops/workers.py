@@ -96,7 +96,8 @@ class Crew:
     async def run(self, patience: float) -> int:
         """Keep the workers running until SIGTERM or SIGINT; return the exit code.
 
-        They get SIGTERM then, and SIGKILL if they are not gone after `patience` seconds.
+        They get SIGTERM then, and SIGKILL if they are not gone after `patience` seconds. A successor has
+        as long to begin to serve.
         """
         loop = asyncio.get_running_loop()
         self._patience = patience
@@ -128,10 +129,13 @@ class Crew:
             if pid in self._serving:
                 self._serving[pid].set()
         posted = [process for process in self._posts if process is not None]
-        serving = sum(p.returncode is None and self._serving[p.pid].is_set() for p in posted)
+        serving = sum(map(self._serves, posted))
         if not self._complete and serving == len(self._posts):
             self._complete = True
             self._announce()
+
+    def _serves(self, process: Process) -> bool:
+        return process.returncode is None and self._serving[process.pid].is_set()
 
     def _signal(self, number: signal.Signals) -> None:
         for process in self._alive.values():
@@ -203,8 +207,12 @@ class Crew:
     async def _replace(self, place: int, old: Process, pipe: int) -> bool:
         """Start a successor, and let `old` go once it serves; say whether it does."""
         successor = await self._start(place, pipe)
-        await self._serving[successor.pid].wait()
-        if successor.returncode is not None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._patience):
+                await self._serving[successor.pid].wait()
+        if not self._serves(successor):
+            with suppress(ProcessLookupError):
+                successor.kill()
             return False
         if self._posts[place] is not old:  # it died meanwhile, and has been replaced
             successor.terminate()

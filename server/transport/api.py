@@ -47,8 +47,10 @@ async def started(
 
     Raise as `Node.start` does; `scope` is of `bodies.sid_of`.
     """
-    sid = bodies.new_sid() if key is None else bodies.sid_of(key, node.secret, scope)
-    new = await node.start(sid, start.request, start.options, start.digest, fresh=key is None, echo=echo)
+    secret = node.secret
+    sid = bodies.new_sid() if key is None else bodies.sid_of(key, secret, scope)
+    mark = bodies.mark_of(start.digest, sid, secret)
+    new = await node.start(sid, start.request, start.options, mark, fresh=key is None, echo=echo)
     return sid, new
 
 

@@ -128,6 +128,11 @@ def digest_of(body: dict[str, Any]) -> str:
     return hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
+def mark_of(digest: str, sid: str, secret: bytes) -> str:
+    """Return what Redis keeps of a digest: without the secret, nobody can try which body makes it."""
+    return hmac.digest(secret, f"{sid}\0{digest}".encode(), "sha256").hex()
+
+
 def start_of(body: dict[str, Any], default_model: str) -> Start:
     """Read the body of a start; raise `InvalidRequest`."""
     digest = digest_of(body)

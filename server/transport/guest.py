@@ -10,6 +10,7 @@ from server.callers import CALLER, NOBODY
 from server.errors import InvalidRequest, RateLimited, TooLarge, Unauthorized
 from server.ops.limits import Bucket
 from server.transport.access import ACCESS
+from server.transport.arrivals import counted
 from server.transport.context import CONTEXT
 from server.transport.doors import DOOR
 
@@ -53,7 +54,7 @@ class Guest:
 
     async def request(self) -> None:
         """Count a command that does what a request would; raise `RateLimited`."""
-        self._access.arrived(self._request)
+        counted(self._request)
         if (principal := self._door.caller.principal) is not None:
             await self._count(principal)
 
@@ -78,7 +79,7 @@ class Guest:
 
     async def auth(self, message: dict[str, Any]) -> dict[str, Any]:
         """Take the socket for somebody who could not say so in its request."""
-        self._access.arrived(self._request)
+        counted(self._request)
         token, ticket = message.get("token"), message.get("ticket")
         if self._door.caller is not NOBODY:
             raise InvalidRequest("This socket is somebody's already.")

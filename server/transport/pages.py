@@ -5,6 +5,7 @@ without asking and that changes nothing; those on the list may do everything, to
 """
 
 import ipaddress
+import re
 
 from aiohttp import web
 
@@ -19,10 +20,14 @@ HEADERS = {
 }
 _PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET, POST, PUT, DELETE",
-    "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, "
-    "Producer-Seq, X-Conversation-Id",
     "Access-Control-Max-Age": "7200",
 }
+_SENT = (
+    "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Producer-Seq, X-Conversation-Id, "
+    "OpenAI-Organization, OpenAI-Project, X-Request-Id, traceparent, tracestate"
+)
+_STAINLESS = re.compile(r"(?<![^\s,])x-stainless-[a-z-]{1,40}(?![^\s,])")
+"""What OpenAI's client says of itself: a dozen headers, more with each version."""
 _EXPOSED = "Location, Retry-After, X-Session-Id, X-Request-Id"
 
 
@@ -48,7 +53,7 @@ class Pages:
             return request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site")
         if self.is_allowed(origin):
             return False
-        return _host(origin) != request.host.lower()
+        return _host(origin) != request.host.lower() or _lacks_tls(origin, request)
 
     def check(self, request: web.Request) -> None:
         """Refuse what changes anything, and every socket, when a foreign page asks for it."""
@@ -84,7 +89,9 @@ class Pages:
             return None
         if not self.is_allowed(request.headers.get("Origin")):
             raise ForeignPage()
-        return web.Response(status=204, headers=_PREFLIGHT)
+        wanted = request.headers.get("Access-Control-Request-Headers", "").lower()
+        sent = ", ".join((_SENT, *_STAINLESS.findall(wanted)))
+        return web.Response(status=204, headers=_PREFLIGHT | {"Access-Control-Allow-Headers": sent})
 
     async def dress(self, request: web.Request, response: web.StreamResponse) -> None:
         """Give every response the headers that browsers are to mind."""
@@ -92,7 +99,7 @@ class Pages:
         for name, value in HEADERS.items():
             headers.setdefault(name, value)
         if self._allowed:
-            headers["Vary"] = "Origin"
+            headers["Vary"] = ", ".join((*headers.getall("Vary", ()), "Origin"))
         origin = request.headers.get("Origin")
         if origin is not None and self.is_allowed(origin):
             headers["Access-Control-Allow-Origin"] = origin
@@ -103,6 +110,16 @@ class Pages:
 def _host(origin: str) -> str:
     """Return an origin's host and port, as browsers write them into `Host`, too."""
     return origin.lower().partition("://")[2]
+
+
+def _lacks_tls(origin: str, request: web.Request) -> bool:
+    """Say whether a page came without TLS from a host that has it, so perhaps from somebody on the way.
+
+    Whoever says `https` in a proxy's stead shuts only himself out, so all are believed. `http` says
+    little: there may be TLS in front of that proxy.
+    """
+    scheme = request.headers.get("X-Forwarded-Proto", request.scheme).partition(",")[0].strip().lower()
+    return scheme == "https" and not origin.lower().startswith("https:")
 
 
 def _acts(request: web.Request) -> bool:

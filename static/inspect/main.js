@@ -1,5 +1,6 @@
 // The inspector: reads our own stream of seconds, and shows nodes, sessions and the last minutes.
 
+import "../page/trusted.js";
 import { inspect } from "../client/tokenwire.js";
 import { announce, make, put } from "../page/dom.js";
 import * as store from "../page/store.js";

@@ -2,15 +2,49 @@
 
 import asyncio
 import contextvars
+import functools
 import json
 import logging
+import re
+import subprocess
 import sys
 
 import pytest
 
-from server.ops.logs import JsonLines, TextLines
+from server.ops.logs import JsonLines, TextLines, tell_failure
 from server.trail import REQUEST, SESSION
 from tests.clients import start
+from tests.processes import ROOT
+from tests.waiting import HANG
+
+UNHEARD = """
+import asyncio, gc, os, signal, sys, uvloop
+from server import cli
+from server.ops import logs
+from server.settings import Settings
+
+async def failing(word):
+    raise ValueError(word)
+
+def broken(word):
+    raise KeyError(word)
+
+def announce(port):
+    loop, word = asyncio.get_running_loop(), sys.argv[3]
+    loop.create_task(failing(word))
+    loop.call_later(0.01, broken, word)
+    loop.call_later(0.1, end)
+
+def end():
+    gc.collect()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+logs.configure("info", "json")
+loops = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+with asyncio.Runner(loop_factory=loops[sys.argv[1]]) as runner:
+    runner.run(cli._node(Settings(redis=sys.argv[2], port=0, drain=0), announce))
+"""
+HUSH = "hush-3c1f"
 
 
 def record(message: str, *values: object, failed: bool = False) -> logging.LogRecord:
@@ -67,6 +101,31 @@ def test_a_text_line_ends_in_what_it_is_about(about):
 
 def test_no_line_holds_what_an_error_says():
     assert "why" not in TextLines().format(record("x", failed=True))
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_what_nobody_handles_is_logged_by_its_kind_and_place(loop, redis_server):
+    command = [sys.executable, "-c", UNHEARD, loop, redis_server.url, HUSH]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=HANG)
+    told = [json.loads(line)["message"].split("\n")[0] for line in done.stderr.splitlines()]
+    assert (done.returncode, HUSH in done.stdout + done.stderr) == (0, False)
+    assert "Task exception was never retrieved in failing: ValueError" in told
+    # uvloop does not say by which callback.
+    assert any(re.fullmatch("Exception in callback( broken)?: KeyError", line) for line in told)
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ("Exception in callback f('hush-3c1f') at f.py:1", "Exception in callback f: no exception"),
+        ("Exception in callback <C 'hush-3c1f'>.f()", "Exception in callback: no exception"),
+        ("Task was destroyed but it is pending!", "Task was destroyed but it is pending!: no exception"),
+        (None, "Unhandled exception in event loop: no exception"),
+    ],
+)
+def test_of_a_loops_words_only_those_are_logged_that_are_its_own(message, told, caplog):
+    tell_failure(None, {"message": message, "handle": functools.partial(print, HUSH)})
+    assert caplog.messages == [told]
 
 
 @pytest.fixture

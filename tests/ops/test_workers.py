@@ -19,6 +19,22 @@ from tests.processes import ROOT, free_port
 from tests.supervised import Supervised, alive, started
 from tests.waiting import HANG, eventually
 
+CREW = """
+import asyncio, logging, os, signal, sys
+from pathlib import Path
+from server.ops.workers import Crew, Post
+
+if post := Post.of(os.environ):
+    post.take()
+    if not Path(sys.argv[1]).exists():
+        post.report()
+    signal.pause()
+logging.basicConfig(level="WARNING")
+crew = Crew(2, 1, os.environ, lambda: print("all serve", flush=True))
+sys.exit(asyncio.run(crew.run(patience=3)))
+"""
+"""Workers that do nothing; those that are born while the file is there never serve."""
+
 
 class Running(Supervised):
     """A server that logs to a file, and has metrics on a port and the one above it."""
@@ -83,6 +99,30 @@ def test_a_reload_takes_new_settings_on_and_bad_ones_not(serve, tmp_path):
     eventually(lambda: not server.children() & before)
     eventually(lambda: '"other"' in server.get("/v1/models"))
     assert server.end()[0] == 0
+
+
+def test_a_successor_that_hangs_is_given_up_and_the_next_reload_works(tmp_path, request):
+    script, hanging, log = (tmp_path / name for name in ("crew.py", "hanging", "log"))
+    script.write_text(CREW)
+    with log.open("wb") as errors:
+        crew = psutil.Popen(
+            [sys.executable, str(script), str(hanging)], env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE, stderr=errors, text=True,
+        )  # fmt: skip
+    request.addfinalizer(lambda: crew.poll() is None and crew.kill())
+    assert crew.stdout.readline() == "all serve\n"
+    before = set(crew.children())
+    hanging.touch()
+    crew.send_signal(signal.SIGHUP)
+    eventually(lambda: "a new worker does not serve; the others stay as they are" in log.read_text())
+    eventually(lambda: set(crew.children()) == before)
+    hanging.unlink()
+    crew.send_signal(signal.SIGHUP)
+    eventually(lambda: "reloaded: 2 workers replaced" in log.read_text())
+    assert not set(crew.children()) & before
+    crew.terminate()
+    assert crew.communicate(timeout=HANG) == ("", None)
+    assert crew.returncode == 0
 
 
 def metrics_ports(process: psutil.Process, first: int) -> list[int]:

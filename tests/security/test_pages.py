@@ -14,6 +14,13 @@ EVIL = [
     "http://app.example", "https://sub.app.example", "https://app.example/", "http://127.0.0.1:1",
 ]  # fmt: skip
 
+POLICY = "default-src 'none'; frame-ancestors 'none'"
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types default dompurify"
+)
+
 
 @pytest.fixture
 async def node(make_node):
@@ -87,13 +94,49 @@ async def test_a_preflight_of_a_page_on_the_list_is_answered_for_hours(node, htt
         assert int(response.headers["Access-Control-Max-Age"]) >= 3600
 
 
+async def test_openais_client_in_a_browser_may_say_what_it_says_of_itself(node, http):
+    """These are the headers that openai-js 6 sends from a page, and some that nobody should."""
+    ours = "authorization,content-type,openai-organization,openai-project,traceparent,x-request-id"
+    theirs = "x-stainless-arch,x-stainless-lang,x-stainless-package-version, x-stainless-retry-count"
+    bad = f"x-evil,x-stainless-a:b,my-x-stainless-b,x-stainless-{'a' * 50},x-stainless-"
+    headers = {
+        "Origin": APP,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": f"{ours},{theirs},{bad}",
+    }
+    async with http.options(node.url("/v1/responses"), headers=headers) as response:
+        allowed = set(response.headers["Access-Control-Allow-Headers"].lower().split(", "))
+    names = {name.strip() for name in f"{ours},{theirs},{bad}".split(",")}
+    assert names & allowed == {name.strip() for name in f"{ours},{theirs}".split(",")}
+
+
+@pytest.mark.parametrize(
+    ("origin", "scheme", "status"),
+    [
+        ("https://app.test", "https", 201),
+        ("https://app.test", "https, http", 201),
+        ("https://app.test", "http", 201),  # TLS ends in front of the proxy that says so
+        ("http://app.test", "http", 201),
+        ("http://app.test", None, 201),
+        ("http://app.test", "https", 403),
+        ("http://app.test", "HTTPS, http", 403),
+    ],
+)
+async def test_a_page_without_tls_is_foreign_to_a_host_that_has_it(node, http, origin, scheme, status):
+    """Anybody on the way may have written it."""
+    headers = asked(origin) | {"Host": "app.test"} | ({"X-Forwarded-Proto": scheme} if scheme else {})
+    async with http.post(node.url("/v1/sessions"), headers=headers, json={"prompt": "x"}) as response:
+        assert response.status == status
+
+
 @pytest.mark.parametrize(("origin", "allowed"), [(APP, APP), (EVIL[0], None), (None, None)])
 async def test_who_may_read_an_answer_is_said_on_every_answer(node, http, origin, allowed):
     headers = bearer("alice") | ({"Origin": origin} if origin else {})
     for path in ("/v1/models", "/nothing", "/", "/v1/sessions/x"):
         async with http.get(node.url(path), headers=headers) as response:
             told = response.headers
-            assert (told.get("Access-Control-Allow-Origin"), told["Vary"]) == (allowed, "Origin")
+            assert told.get("Access-Control-Allow-Origin") == allowed
+            assert told.getall("Vary") == ["Accept-Encoding, Origin" if path == "/" else "Origin"]
             assert told.get("Access-Control-Allow-Credentials") == ("true" if allowed else None)
 
 
@@ -106,23 +149,21 @@ async def test_without_a_list_no_origin_is_ever_named(make_node, http):
 async def test_every_answer_tells_the_browser_to_be_careful(make_node, http):
     node = await make_node({"paced": sources.paced})
     sid = await start(http, node, tokens=1)
-    paths = (
-        "/",
-        "/app.js",
-        "/nothing",
-        "/v1/models",
-        f"/v1/sessions/{sid}",
-        f"/v1/sessions/{sid}/events",
-    )
-    for path in paths:
+    policies = {
+        "/": PAGE_POLICY,
+        "/inspect": PAGE_POLICY,
+        "/app.js": PAGE_POLICY,
+        "/nothing": POLICY,
+        "/v1/models": POLICY,
+        f"/v1/sessions/{sid}": POLICY,
+        f"/v1/sessions/{sid}/events": POLICY,
+    }
+    for path, policy in policies.items():
         async with http.get(node.url(path)) as response:
             told = response.headers
             assert (told["X-Content-Type-Options"], told["Referrer-Policy"]) == ("nosniff", "no-referrer")
             assert told["Cross-Origin-Resource-Policy"] == "same-origin"
-            policy = told["Content-Security-Policy"]
-            assert policy.startswith("default-src 'none'; ")
-            assert "frame-ancestors 'none'" in policy
-            assert "unsafe" not in policy
+            assert told["Content-Security-Policy"] == policy
             assert "no-" in told["Cache-Control"]
 
 

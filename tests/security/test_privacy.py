@@ -1,6 +1,7 @@
 """Prompts, answers, keys and tickets are in no log and in no error."""
 
 import asyncio
+import base64
 import logging
 import time
 from contextlib import aclosing
@@ -11,6 +12,7 @@ from server.callers import Right
 from server.ops import metrics
 from server.settings import Settings
 from server.sources import Loaded, as_toml
+from server.transport.bodies import digest_of
 from tests import sources
 from tests.clients import Socket
 from tests.inspect.reader import seconds, session_of, until
@@ -159,6 +161,31 @@ async def test_a_command_that_fails_says_where_and_not_what(make_node, http, cap
         assert refused["error"]["code"] == "internal_error"
     assert "a command failed: KeyError" in caplog.text
     assert HUSH not in caplog.text
+
+
+async def test_what_redis_has_of_a_request_is_no_guess_without_the_secret(make_node, http, redis_server):
+    nodes = [await make_node({"paced": sources.paced}, secret=s) for s in (SECRET, SECRET, "o" * 32)]
+    body = {"prompt": HUSH}
+    client = redis_server.client()
+    marks = []
+    for number, key in ((0, "k"), (1, "k"), (0, "other"), (2, "k")):
+        url, headers = nodes[number].url("/v1/sessions"), {"Idempotency-Key": key}
+        async with http.post(url, json=body, headers=headers) as response:
+            marks.append(client.hget(f"tw:{{{(await response.json())['id']}}}:m", "digest").decode())
+    client.close()
+    assert (marks[0] == marks[1], len(set(marks))) == (True, 3)
+    assert digest_of(body) not in marks
+
+
+async def test_with_a_key_what_a_response_repeats_of_its_request_is_sealed(make_node, http, redis_server):
+    node = await make_node({"paced": sources.paced}, log_keys=f"1:{base64.b64encode(bytes(32)).decode()}")
+    body = {"input": HUSH, "instructions": HUSH, "metadata": {"a": HUSH}, "text": {"verbosity": HUSH}}
+    async with http.post(node.url("/v1/responses"), json=body) as response:
+        assert (await response.json())["instructions"] == HUSH
+    client = redis_server.client()
+    kept = b"".join(client.dump(key) for key in client.scan_iter("*"))
+    client.close()
+    assert (HUSH.encode() in kept, len(kept) > 500) == (False, True)
 
 
 @pytest.mark.parametrize("kind", ["jwt_secret", "secret", "api_key", "log_keys"])
