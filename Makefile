@@ -5,7 +5,7 @@
 #   make lock   the tested versions into requirements*.lock; make locked  an environment of just those
 #   make audit  known vulnerabilities of the locked versions; make sbom  what they are, as CycloneDX
 #   make figures  what the core promises, measured (ARGS="pause abort" for some)
-#   make chaos  real faults, judged from histories: three seeds, then the mutants (about 17 minutes)
+#   make chaos  real faults, judged from histories: three seeds, then the mutants (about 19 minutes)
 #   make soak   the same for an hour, on one set of processes   (ARGS="--minutes 600")
 #   make fuzz   an hour of mutated inputs, to every parser and to a server   (ARGS="--minutes 5")
 
@@ -22,7 +22,8 @@ bench: $(VENV)/.run
 	@exec $(BIN)/python -m bench.run $(ARGS)
 
 chaos: $(VENV)/.test
-	$(BIN)/python -m tests.chaos $(or $(ARGS),--seed 1,2,3 --seconds 190)
+	$(BIN)/python -m tests.chaos $(or $(ARGS),--seed 1,2,3 --seconds 215 \
+		--least-sessions 2000 --least-faults 300)
 	$(BIN)/python -m tests.chaos --mutants
 
 soak: $(VENV)/.test

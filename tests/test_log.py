@@ -36,6 +36,7 @@ def test_what_comes_is_known_a_hole_or_another_log():
     log = Log([MARKER, AB])
     assert log.absorb(AB) is Absorbed.KNOWN
     assert log.absorb(entry(7, 4, 4, "d")) is Absorbed.HOLE
+    assert Log().absorb(AB) is Absorbed.HOLE  # its marker is missing, though no event is
     assert log.absorb(entry(8, 2, 3, "x")) is Absorbed.DIVERGED
     assert log.absorb(C) is Absorbed.GREW
     assert log.lines == [b"a", b"b", b"c"]

@@ -2,7 +2,16 @@
 
 from server.client.client import Client
 from server.client.items import Arrival, Item, Paused, Reset, Resumed, Unknown
-from server.client.reports import BrokenStream, Lost, Opened, Refused, Report, Unfinished, Unreachable
+from server.client.reports import (
+    BrokenStream,
+    Closed,
+    Lost,
+    Opened,
+    Refused,
+    Report,
+    Unfinished,
+    Unreachable,
+)
 from server.client.stream import Stream
 from server.client.sync import SyncClient, SyncStream
 
@@ -10,6 +19,7 @@ __all__ = [
     "Arrival",
     "BrokenStream",
     "Client",
+    "Closed",
     "Item",
     "Lost",
     "Opened",

@@ -5,6 +5,7 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from server.client.items import UNREADABLE
 from server.client.reports import Hangup
 from server.errors import RateLimited, TokenwireError, TooSlow, UpstreamFailed
 
@@ -25,10 +26,10 @@ async def error_in(response: aiohttp.ClientResponse) -> Refusal:
         told: dict[str, Any] = msgspec.json.decode(await response.read())["error"]
         kind = next(kind for kind in _tree(TokenwireError) if kind.code == told["code"])
         error: Refusal = kind(str(told.get("message") or kind.message))
-    except (msgspec.DecodeError, LookupError, TypeError, StopIteration):
+    except (*UNREADABLE, LookupError, TypeError, StopIteration):
         error = error_of_status(response.status)
     after = response.headers.get("Retry-After", "")
-    error.retry_after = float(after) if after.isdigit() else None
+    error.retry_after = float(after) if after.isdecimal() else None
     return error
 
 

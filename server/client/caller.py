@@ -1,7 +1,8 @@
 """Calls to a server, asked again until they are answered: every one of them may be repeated."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Protocol
 from weakref import WeakSet
 
@@ -11,7 +12,8 @@ from yarl import URL
 
 from server.client.answers import Refusal, error_in, is_passing
 from server.client.backoff import Backoff
-from server.client.reports import Lost, Report, Unreachable
+from server.client.items import UNREADABLE
+from server.client.reports import Closed, Hangup, Lost, Report, Unreachable
 
 ANSWER = 30.0
 """Seconds within which a call must be answered."""
@@ -46,6 +48,8 @@ class Caller:
         self.wires: WeakSet[Wire] = WeakSet()
         self._headers = dict(headers)
         self._http: aiohttp.ClientSession | None = None
+        self._limits: set[asyncio.Timeout] = set()
+        self._closed = False
 
     @property
     def http(self) -> aiohttp.ClientSession:
@@ -69,13 +73,13 @@ class Caller:
     async def ask(
         self, method: str, url: URL, body: Any = None, headers: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
-        """Return the answer's object; raise the server's error, or `Unreachable`."""
+        """Return the answer's object; raise the server's error, `Unreachable` or `Closed`."""
         backoff, loop = Backoff(), asyncio.get_running_loop()
         until = loop.time() + self.patience
         while True:
             least: float | None = None
             try:
-                async with asyncio.timeout(ANSWER):
+                async with self.within(ANSWER):
                     answer = await self._ask_once(method, url, body, headers)
                 if isinstance(answer, dict):
                     return answer
@@ -87,8 +91,30 @@ class Caller:
             wait = backoff.next(least)
             if loop.time() + wait > until:
                 raise Unreachable(f"{self.base}: {why}")
-            self.tell(Lost(url.path, why, wait))
-            await asyncio.sleep(wait)
+            await self.rest(Lost(url.path, why, wait))
+
+    async def rest(self, lost: Lost) -> None:
+        """Report it, and wait until the next try; raise `Closed` once there is to be none."""
+        async with self.within(None):
+            self.tell(lost)
+            await asyncio.sleep(lost.wait)
+
+    @asynccontextmanager
+    async def within(self, seconds: float | None) -> AsyncIterator[None]:
+        """Wait no longer than that: `TimeoutError`; and not once the client is closed: `Closed`."""
+        if self._closed:
+            raise Closed
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                self._limits.add(limit)
+                try:
+                    yield
+                finally:
+                    self._limits.remove(limit)
+        except TimeoutError:
+            if self._closed:
+                raise Closed from None
+            raise
 
     async def _ask_once(
         self, method: str, url: URL, body: Any, headers: Mapping[str, str] | None
@@ -100,10 +126,17 @@ class Caller:
                 return {}
             if response.status not in (200, 201):
                 return await error_in(response)
-            return msgspec.json.decode(await response.read(), type=dict[str, Any])
+            try:
+                return msgspec.json.decode(await response.read(), type=dict[str, Any])
+            except UNREADABLE:
+                return Hangup("the answer is no server's of ours")
 
     async def aclose(self) -> None:
-        """Close all connections."""
+        """Close all connections; whoever waits for one gets `Closed`."""
+        self._closed = True
+        for limit in self._limits:
+            if not limit.expired():
+                limit.reschedule(0.0)
         for wire in list(self.wires):
             await wire.aclose()
         if self._http is not None:

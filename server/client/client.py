@@ -7,6 +7,7 @@ from typing import Any, Self
 from server.client.caller import Caller
 from server.client.reports import Report, log_report
 from server.client.stream import Stream
+from server.errors import TokenwireError
 from server.events import Cursor
 
 SILENCE = 35.0
@@ -52,7 +53,9 @@ class Client:
         body = parameters | asked | ({"session": dict(options)} if options else {})
         headers = {"Idempotency-Key": key or secrets.token_urlsafe(24)}
         answer = await self._caller.ask("POST", self._caller.base / "v1/sessions", body, headers)
-        return self.connect(answer["id"], transport=transport, merged=merged)
+        if not isinstance(sid := answer.get("id"), str):
+            raise TokenwireError("the server's answer to a start names no session")
+        return self.connect(sid, transport=transport, merged=merged)
 
     def connect(
         self,
@@ -91,7 +94,7 @@ class Client:
         await self._caller.ask("DELETE", self._caller.session(sid))
 
     async def aclose(self) -> None:
-        """Close all connections."""
+        """Close all connections; who reads over one, or waits for an answer, gets `Closed`."""
         await self._caller.aclose()
 
     async def __aenter__(self) -> Self:

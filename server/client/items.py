@@ -78,15 +78,17 @@ class _Counted(msgspec.Struct):
 
 
 _counted = msgspec.json.Decoder(_Counted)
+UNREADABLE = (ValueError, RecursionError)
+"""What reading JSON raises: its own error, one for text that is no UTF-8, one for what is too deep."""
 
 
 def notice_of(frame: Frame) -> Notice:
-    """Read a notice; raise `msgspec.DecodeError` if it is none of that kind."""
+    """Read a notice; raise one of `UNREADABLE` if it is none of that kind."""
     return msgspec.json.decode(frame.data, type=NOTICES[frame.kind])
 
 
 def event_of(data: bytes) -> Event | Unknown:
-    """Read an event; raise `msgspec.DecodeError` if it is not even an object with a type."""
+    """Read an event; raise one of `UNREADABLE` if it is not even an object with a type."""
     try:
         return decode(data)
     except msgspec.ValidationError:

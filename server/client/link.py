@@ -62,9 +62,10 @@ class Link:
         return []
 
     async def _open(self) -> bool:
-        wire = await WIRES[self.transport].open(
-            self._caller.http, self._url, self._reading.cursor, self._merged
-        )
+        async with self._caller.within(None):
+            wire = await WIRES[self.transport].open(
+                self._caller.http, self._url, self._reading.cursor, self._merged
+            )
         if wire is None or self._closed:
             if wire is not None:
                 await wire.aclose()
@@ -82,7 +83,7 @@ class Link:
         return frames
 
     async def lost(self, why: str, least: float | None = None) -> None:
-        """Hang up, and wait for as long as the next try may have to; raise `Unreachable`."""
+        """Hang up, and wait for as long as the next try may have to; raise `Unreachable` or `Closed`."""
         await self.cut()
         heard, self._heard = self._heard, False
         now = asyncio.get_running_loop().time()
@@ -96,8 +97,7 @@ class Link:
         if now + wait - self._deaf_since > self._caller.patience:
             self._deaf_since = None
             raise Unreachable(f"{self._url}: {why}")
-        self._caller.tell(Lost(self._reading.sid, why, wait))
-        await asyncio.sleep(wait)
+        await self._caller.rest(Lost(self._reading.sid, why, wait))
 
     async def cut(self) -> None:
         """Hang up; `frames` connects again."""

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterable
 
-import msgspec
-
 from server.client import items
 from server.client.items import Arrival, Attached, Frame, Moving, Paused, Resumed
 from server.client.reports import Refused
@@ -36,7 +34,7 @@ class Reading:
                 break
             try:
                 arrival = self._notice(frame) if frame.kind else self._event(frame)
-            except (msgspec.DecodeError, BadCursor):
+            except (*items.UNREADABLE, BadCursor):
                 self.refused = Refused(self.sid, "something unreadable", self.cursor, None)
                 break
             if arrival is not None:

@@ -47,6 +47,10 @@ class Unreachable(ConnectionError):
     """The server was not heard of for as long as the client has patience."""
 
 
+class Closed(Exception):
+    """The client was closed: nothing more is read over it, or asked."""
+
+
 class BrokenStream(Exception):
     """The server sends, at one place, again and again what does not follow."""
 

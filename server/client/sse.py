@@ -33,9 +33,9 @@ def _frame(block: bytes) -> Frame | None:
         if name == b"data":
             data = value
         elif name == b"id":
-            id = value.decode()
+            id = value.decode(errors="replace")
         elif name == b"event":
-            kind = value.decode()
+            kind = value.decode(errors="replace")
     known = kind in NOTICES if kind else id and data != _DONE
     return Frame(kind, id, data) if known else None
 

@@ -11,7 +11,7 @@ from server.client.caller import Caller
 from server.client.items import Arrival, Item, Reset
 from server.client.link import Link
 from server.client.reading import Reading
-from server.client.reports import BrokenStream, Unfinished
+from server.client.reports import BrokenStream, Closed, Unfinished
 from server.events import Content, Cursor, Done, FinalEvent
 
 OBSTINATE = 3
@@ -22,7 +22,7 @@ class Stream:
     """An async iterator over a session's items; `after` is the id of the last event it gave.
 
     Iterating raises the server's refusal (a `TokenwireError`), `Unreachable` after too long without a
-    word, or `BrokenStream` if the server insists on a gap or a repetition.
+    word, `BrokenStream` if the server insists on a gap or a repetition, or `Closed` once the client is.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Stream:
         self._ready: deque[Arrival] = deque()
         self._refused_at: Cursor | None = None
         self._refusals = 0
-        self._over = False
+        self._over = self._left = False
 
     @property
     def transport(self) -> str:
@@ -74,7 +74,10 @@ class Stream:
         return arrivals
 
     async def text(self) -> str:
-        """Read to the end and return the answer's text; raise `Unfinished` unless it is `done`."""
+        """Read to the end and return the answer's text.
+
+        Raise `Unfinished` unless it is `done`, and `Closed` if the stream is closed before.
+        """
         pieces: list[str] = []
         async for item in self:
             if isinstance(item, Content):
@@ -83,6 +86,8 @@ class Stream:
                 pieces.clear()
         if self.final is not None and not isinstance(self.final, Done):
             raise Unfinished("".join(pieces), self.final)
+        if self.final is None and self._left:
+            raise Closed
         return "".join(pieces)
 
     async def pause(self) -> dict[str, Any]:
@@ -103,9 +108,9 @@ class Stream:
 
     async def aclose(self) -> None:
         """Stop reading; the session itself goes on."""
-        self._over = True
+        self._left = True
         self._ready.clear()
-        await self._link.aclose()
+        await self._end()
 
     async def __aenter__(self) -> Self:
         return self
@@ -128,8 +133,12 @@ class Stream:
                 break
             if arrivals := self._reading.take(frames):
                 return arrivals
-        await self.aclose()
+        await self._end()
         return []
+
+    async def _end(self) -> None:
+        self._over = True
+        await self._link.aclose()
 
     async def _refuse(self) -> None:
         """Report it, and read again from what is known to be right."""
@@ -139,6 +148,6 @@ class Stream:
         again = self._refusals and refused.after == self._refused_at
         self._refused_at, self._refusals = refused.after, self._refusals + 1 if again else 1
         if self._refusals >= OBSTINATE:
-            await self.aclose()
+            await self._end()
             raise BrokenStream(refused)
         await self._link.lost(refused.what)

@@ -2,11 +2,14 @@
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
+from contextlib import suppress
 from typing import Any, Self, TypeVar
 
 from server.client.client import Client
-from server.client.items import Item
+from server.client.items import Arrival, Item
+from server.client.reports import Closed
 from server.client.stream import Stream
 from server.events import Cursor, FinalEvent
 
@@ -18,24 +21,48 @@ class _Loop:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="tokenwire", daemon=True)
+        self._closing = threading.Lock()
+        self._closed = False
+        self._thread = threading.Thread(target=self._serve, name="tokenwire", daemon=True)
         self._thread.start()
 
+    def _serve(self) -> None:
+        self._loop.run_forever()
+        self._loop.close()
+
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Wait for its result; whoever interrupts the wait cancels the work."""
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        """Wait for its result; whoever interrupts the wait cancels the work. Raise `Closed`."""
+        with self._closing:
+            if self._closed:
+                work.close()
+                raise Closed
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
+        except CancelledError:  # by nobody but `close`
+            raise Closed from None
         except BaseException:
             future.cancel()
             raise
 
-    def close(self) -> None:
-        """End the thread."""
-        self.run(self._loop.shutdown_asyncgens())
-        self._loop.call_soon_threadsafe(self._loop.stop)
+    def close(self, goodbye: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """End all that is waited for, say goodbye and end the thread; once, however often called."""
+        with self._closing:
+            closed, self._closed = self._closed, True
+        if not closed:
+            try:
+                asyncio.run_coroutine_threadsafe(self._end(goodbye), self._loop).result()
+            finally:
+                self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-        self._loop.close()
+
+    async def _end(self, goodbye: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        works = asyncio.all_tasks() - {asyncio.current_task()}
+        for work in works:
+            work.cancel()
+        await asyncio.gather(*works, return_exceptions=True)
+        await goodbye()
+        await self._loop.shutdown_asyncgens()
 
 
 class SyncStream:
@@ -60,6 +87,16 @@ class SyncStream:
         """How the session ended, once its last event was read."""
         return self._stream.final
 
+    @property
+    def transport(self) -> str:
+        """The transport in use: `sse` or `ws`."""
+        return self._stream.transport
+
+    @property
+    def paused(self) -> bool:
+        """Whether the session is paused, as far as this reader was told."""
+        return self._stream.paused
+
     def __iter__(self) -> Iterator[Item]:
         return self
 
@@ -70,8 +107,12 @@ class SyncStream:
             raise StopIteration
         return item
 
+    def batch(self) -> list[Arrival]:
+        """Return all that came by now, but at least one; nothing once the session has ended."""
+        return self._run(self._stream.batch())
+
     def text(self) -> str:
-        """Read to the end and return the answer's text; raise `Unfinished` unless it is `done`."""
+        """Read to the end and return the answer's text, as `Stream.text` does."""
         return self._run(self._stream.text())
 
     def pause(self) -> dict[str, Any]:
@@ -86,9 +127,14 @@ class SyncStream:
         """End the session."""
         return self._run(self._stream.abort())
 
+    def cut(self) -> None:
+        """Lose the connection, as over a bad network; the next read connects again."""
+        self._run(self._stream.cut())
+
     def close(self) -> None:
         """Stop reading; the session itself goes on."""
-        self._run(self._stream.aclose())
+        with suppress(Closed):  # the client's end was this one's, too
+            self._run(self._stream.aclose())
 
     def __enter__(self) -> Self:
         return self
@@ -120,14 +166,25 @@ class SyncClient:
         """Return the session object."""
         return self._loop.run(self._client.session(sid))
 
+    def pause(self, sid: str) -> dict[str, Any]:
+        """Pause a session."""
+        return self._loop.run(self._client.pause(sid))
+
+    def resume(self, sid: str) -> dict[str, Any]:
+        """Resume a session."""
+        return self._loop.run(self._client.resume(sid))
+
+    def abort(self, sid: str) -> dict[str, Any]:
+        """Abort a session."""
+        return self._loop.run(self._client.abort(sid))
+
     def delete(self, sid: str) -> None:
         """Abort a session if it is live, and wipe its log."""
         self._loop.run(self._client.delete(sid))
 
     def close(self) -> None:
-        """Close all connections, and end the thread."""
-        self._loop.run(self._client.aclose())
-        self._loop.close()
+        """Close all connections and end the thread; other threads' reads and calls raise `Closed`."""
+        self._loop.close(self._client.aclose)
 
     def __enter__(self) -> Self:
         return self

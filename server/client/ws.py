@@ -9,7 +9,7 @@ from aiohttp import ClientWSTimeout, WSMsgType
 from yarl import URL
 
 from server.client.answers import error_of_close, error_of_status
-from server.client.items import NOTICES, Frame
+from server.client.items import NOTICES, UNREADABLE, Frame
 from server.client.reports import Hangup
 from server.events import Cursor
 
@@ -25,13 +25,19 @@ class _Typed(msgspec.Struct):
 
 
 def frame_of(data: bytes) -> Frame | None:
-    """Read one text frame (pure); None if it is neither event nor notice."""
+    """Read one text frame (pure); None if it is neither event nor notice.
+
+    What cannot be read at all comes as an event without an id, which no reader lets through.
+    """
     if found := _EVENT.match(data):
         line = b"{" + data[found.end() :]
         if line.startswith(b'{"type":"tool_call"'):
             line = line.replace(b'"call_id":', b'"id":', 1)
         return Frame("", found[1].decode(), line)
-    kind = msgspec.json.decode(data, type=_Typed).type
+    try:
+        kind = msgspec.json.decode(data, type=_Typed).type
+    except UNREADABLE:
+        return Frame("", "", data)
     return Frame(kind, "", data) if kind in NOTICES else None
 
 

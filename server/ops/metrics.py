@@ -85,6 +85,7 @@ class _Collector(Collector):
         ):
             values = {(word,): n for word, n in getattr(levels, name).items()}
             yield _family(GaugeMetricFamily, name, text, (label,), values)
+        yield GaugeMetricFamily(PREFIX + "tasks", "Tasks of the event loop.", len(asyncio.all_tasks()))
         yield _family(GaugeMetricFamily, "info", "The version.", ("version",), {(self._version,): 1})
 
 

@@ -128,9 +128,11 @@ class Log:
         top = (entry.epoch, entry.first + len(lines) - 1 if lines else 0)
         if top <= self._top:
             return Absorbed.KNOWN
-        if entry.first > head + 1:
+        place = len(self.entries) + 1
+        # A marker that is missing leaves no gap between the events.
+        if entry.first > head + 1 or (entry.first == head + 1 and entry.ordinal > place):
             return Absorbed.HOLE
-        if entry.first <= head or self.closed or entry.ordinal != len(self.entries) + 1:
+        if entry.first <= head or self.closed or entry.ordinal != place:
             return Absorbed.DIVERGED
         if entry.epoch != self._top[0]:
             self._starts.append(entry.first)

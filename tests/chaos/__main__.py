@@ -1,6 +1,7 @@
 """Run the fault suite: python -m tests.chaos [--seed 1,2,3] [--seconds 60] [--faults "kill Redis,…"]
 
-Exits with 1 on a violation; the histories of such a run are kept.
+Exits with 1 on a violation (the histories of such a run are kept), on a rule that had nothing to judge in
+any run, and on fewer sessions or faults than asked for.
 """
 
 import argparse
@@ -9,12 +10,14 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.chaos.faults import FAULTS
 from tests.chaos.mutant import MUTANTS
-from tests.chaos.mutants import caught
-from tests.chaos.run import run
+from tests.chaos.mutants import EXPECTED, broken, caught
+from tests.chaos.run import Outcome, run
 
 
 def main() -> int:
@@ -27,6 +30,8 @@ def main() -> int:
     )
     parser.add_argument("--faults", default=",".join(FAULTS), help="names; none for none")
     parser.add_argument("--pause", type=float, default=1.5, help="most seconds between two faults")
+    parser.add_argument("--least-sessions", type=int, default=1, help="in all runs together")
+    parser.add_argument("--least-faults", type=int, default=0, help="in all runs together")
     parser.add_argument("--mutant", default="", choices=["", *MUTANTS], help="a server broken on purpose")
     parser.add_argument("--mutants", action="store_true", help="each of them, which must be caught")
     args = parser.parse_args()
@@ -35,7 +40,7 @@ def main() -> int:
     if args.mutants:
         return _mutants()
     faults = {name: FAULTS[name] for name in args.faults.split(",") if name and name != "none"}
-    code = 0
+    outcomes = []
     for seed in map(int, args.seed.split(",")):
         folder = Path(tempfile.mkdtemp(prefix="chaos-"))
         print(f"seed {seed}, {args.seconds:g} s", flush=True)
@@ -44,18 +49,36 @@ def main() -> int:
         print(outcome.summary(), flush=True)
         if outcome.verdict.violations:
             print(f"kept: {folder}", flush=True)
-            code = 1
         else:
             shutil.rmtree(folder)
-    return code
+        outcomes.append(outcome)
+    wanting = missing(outcomes, args.least_sessions, args.least_faults)
+    for line in wanting:
+        print(f"NOT ENOUGH: {line}", flush=True)
+    return 1 if wanting or any(outcome.verdict.violations for outcome in outcomes) else 0
+
+
+def missing(outcomes: Sequence[Outcome], sessions: int, faults: int) -> list[str]:
+    """Say what runs lack to prove anything, all of them together."""
+    judged = Counter[str]()
+    for outcome in outcomes:
+        judged.update(outcome.verdict.judged)
+    lines = [f"{name} never fired" for name, count in judged.items() if not count]
+    for what, least, count in (
+        ("sessions", sessions, sum(len(outcome.history.sessions) for outcome in outcomes)),
+        ("faults", faults, sum(sum(outcome.faults.values()) for outcome in outcomes)),
+    ):
+        lines += [f"{count} {what}, wanted {least}"] if count < least else []
+    return lines
 
 
 def _mutants() -> int:
     code = 0
     for name in MUTANTS:
-        found = sorted({violation.rule for violation in caught(name).verdict.violations})
-        print(f"{name}: {', '.join(found) if found else 'NOT CAUGHT'}", flush=True)
-        code = code if found else 1
+        found = broken(caught(name))
+        good = found & EXPECTED[name]
+        print(f"{name}: {', '.join(sorted(found))}{'' if good else ' NOT CAUGHT'}", flush=True)
+        code = code if good else 1
     return code
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from tests.chaos.ends import ENDS
 from tests.chaos.history import History
 from tests.chaos.rules import RULES, Violation
 
@@ -22,7 +23,7 @@ class Verdict:
 def judge(history: History) -> Verdict:
     """Apply every rule."""
     violations, judged = [], {}
-    for name, rule in RULES.items():
+    for name, rule in (RULES | ENDS).items():
         findings = list(rule(history))
         judged[name] = len(findings)
         violations += [found for found in findings if found is not None]

@@ -8,7 +8,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +53,18 @@ class World:
 
 
 async def read_on(
-    world: World, http: aiohttp.ClientSession, sid: str, client: str, last: str | None
-) -> None:
-    """Read a session to its end, over connection after connection, each from the last event on."""
+    world: World, http: aiohttp.ClientSession, sid: str, client: str, last: str | None,
+    only: str | None = None,
+) -> None:  # fmt: skip
+    """Read a session to its end, over connection after connection, each from the last event on.
+
+    Over one transport `only`, none is left before it breaks.
+    """
     while not world.late:
-        conn, transport = world.mint("conn"), world.dice.choice(list(TRANSPORTS))
+        conn, transport = world.mint("conn"), only or world.dice.choice(list(TRANSPORTS))
         world.record("attach", client=client, conn=conn, sid=sid, transport=transport, after=last)
-        how, last = await _one(world, http, sid, client, conn, transport, last)
+        most = None if only else world.dice.choice((10, 40, None, None))
+        how, last = await _one(world, http, sid, client, conn, transport, last, most)
         world.record("closed", client=client, conn=conn, sid=sid, how=how)
         if how in ("final", "gone"):
             return
@@ -68,9 +73,9 @@ async def read_on(
 
 async def _one(
     world: World, http: aiohttp.ClientSession, sid: str, client: str, conn: str, transport: str,
-    last: str | None,
+    last: str | None, left: int | None,
 ) -> tuple[str, str | None]:  # fmt: skip
-    left = world.dice.choice((10, 40, 10_000, 10_000))
+    """Read over one connection, at most `left` events; return why no more, and the last event."""
     items: AsyncIterator[Item] = TRANSPORTS[transport](http, world.url(""), sid, last)
     try:
         async for item in items:
@@ -79,10 +84,10 @@ async def _one(
                 last = None if item["type"] == "reset" else last
                 continue
             world.record("event", client=client, conn=conn, sid=sid, **item)
-            last, left = item["id"], left - 1
+            last = item["id"]
             if is_final(item["line"]):
                 return "final", last
-            if not left:
+            if left is not None and (left := left - 1) == 0:
                 return "left", last
     except Gone:
         return "gone", last
@@ -98,25 +103,27 @@ async def _start(world: World, http: aiohttp.ClientSession) -> tuple[str | None,
     dice = world.dice
     seed, tokens = world.mint("seed"), dice.choice((20, 60, 120))
     body = {"prompt": "x", "seed": seed, "tokens": tokens, "rate": dice.choice((40, 100, 400))}
-    if dice.random() < 0.15:
-        body |= {"script": dice.choice(SCRIPTS)}
+    script = dice.choice(SCRIPTS) if dice.random() < 0.15 else "whole"
     heir = dice.random() < 0.25
     if heir:
-        body |= {"model": dice.choice(("goes-on", "begins-anew")), "script": "whole"}
+        script = "whole"
+        body |= {"model": dice.choice(("goes-on", "begins-anew"))}
+    body |= {"script": script}
     key = world.mint("key") if not heir and dice.random() < 0.25 else None
     headers = {"Idempotency-Key": key} if key else {}
     sids = set()
     for answer in await asyncio.gather(
-        *(_post(http, world.url("/v1/sessions"), body, headers) for _ in range(2 if key else 1))
+        *(post(http, world.url("/v1/sessions"), body, headers) for _ in range(2 if key else 1))
     ):
         if answer is not None:
             sids.add(answer["id"])
     for sid in sids:
-        world.record("started", sid=sid, seed=seed, tokens=tokens, key=key)
+        world.record("started", sid=sid, seed=seed, tokens=tokens, key=key, script=script)
     return min(sids, default=None), heir
 
 
-async def _post(http: aiohttp.ClientSession, url: str, body: Any, headers: Any) -> dict[str, Any] | None:
+async def post(http: aiohttp.ClientSession, url: str, body: Any, headers: Any) -> dict[str, Any] | None:
+    """Start a session; return the answer, or None if there was no good one."""
     try:
         async with http.post(url, json=body, headers=headers) as response:
             return await response.json() if response.status in (200, 201) else None
@@ -149,15 +156,20 @@ async def run(world: World, seconds: float, at_once: int) -> None:
     """Run sessions, `at_once` at a time, for some seconds, and all of them to their end."""
     stop = time.monotonic() + seconds
     world.until = stop + PATIENCE
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=2, sock_read=4)
-    connector = aiohttp.TCPConnector(limit=0, force_close=True)
-    async with aiohttp.ClientSession(timeout=timeout, connector=connector) as http:
+    async with connected() as http:
         await asyncio.gather(*(_keep_going(world, http, stop) for _ in range(at_once)))
 
 
-def main() -> None:
+def connected() -> aiohttp.ClientSession:
+    """Return what opens a connection for each request, and waits for none for ever."""
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=2, sock_read=4)
+    connector = aiohttp.TCPConnector(limit=0, force_close=True)
+    return aiohttp.ClientSession(timeout=timeout, connector=connector)
+
+
+def main(doc: str, run: Callable[[World, float, int], Coroutine[Any, Any, None]] = run) -> None:
     """Run the clients of one process."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=doc.split("\n")[0])
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--name", required=True)
     parser.add_argument("--ports", required=True)
@@ -170,4 +182,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__)

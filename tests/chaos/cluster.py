@@ -3,21 +3,24 @@
 import asyncio
 import json
 import random
+import re
 import signal
 import sys
 import time
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from server.session.log import Entry
 from tests.chaos.proxy import Proxy
 from tests.chaos.reading import canonical
+from tests.chaos.rules import LEASE
 from tests.processes import ROOT, descriptors, free_port, memory, spawn_upstream
 from tests.redis_server import RedisServer, binaries
 
 FLAGS = {
-    "lease": 1.5, "linger": 10, "drain": 3, "heartbeat": 1, "upstream-stall": 1.5,
+    "lease": LEASE, "linger": 10, "drain": 3, "heartbeat": 1, "upstream-stall": 1.5,
     "log-level": "error",
 }  # fmt: skip
 
@@ -43,7 +46,8 @@ class NodeProcess:
         flags = [f"--{name}={value}" for name, value in (FLAGS | more).items()]
         self._command = [
             sys.executable, *module, f"--port={self.port}", f"--redis={redis}",
-            f"--upstream={upstream}/v1", "--model=m", f"--config={config}", *flags,
+            f"--upstream={upstream}/v1", "--model=m", f"--config={config}",
+            f"--metrics-port={self.port + 1}", *flags,
         ]  # fmt: skip
 
     async def start(self) -> None:
@@ -74,11 +78,18 @@ class NodeProcess:
         assert self.process is not None
         return descriptors(self.process.pid)
 
+    def tasks(self) -> int:
+        """Return how many tasks it says that it has."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port + 1}/metrics", timeout=5) as page:
+            (count,) = re.findall(rb"^tokenwire_tasks (\S+)", page.read(), re.M)
+        return int(float(count))
+
 
 class Cluster:
     """Redis without persistence, three nodes, the last of them behind a proxy, and a model server.
 
-    `mortal` are the nodes that may be killed or frozen.
+    `mortal` are the nodes that may be killed or frozen. A `forgetful` one has logs that expire before the
+    end of a run.
     """
 
     def __init__(self, folder: Path, seed: int, mutant: str = "", **flags: Any) -> None:
@@ -89,6 +100,7 @@ class Cluster:
         self.nodes: list[NodeProcess] = []
         self.mortal = self.nodes
         self.lost_acked = 0
+        self.forgetful = "ttl" in flags
         self._mutant = mutant
         self._flags = flags
         self._kept: set[str] = set()
@@ -97,8 +109,10 @@ class Cluster:
         self.begin(folder)
 
     def begin(self, folder: Path) -> None:
-        """Record in that folder from here on."""
+        """Record in that folder, the `place`, from here on."""
+        self.place = folder
         self._file = (folder / "driver.jsonl").open("w", buffering=1)
+        self.record("clock", wall=time.time() - time.monotonic())
 
     def record(self, kind: str, **fields: Any) -> None:
         """Write what happened, with when."""
@@ -129,27 +143,32 @@ class Cluster:
         self.redis.kill()
         self._file.close()
 
-    def measure(self, when: str, more: int = 0) -> None:
-        """Record what is held: files of each node, channels, keys that would stay for ever."""
+    def held(self, more: int = 0) -> dict[str, int]:
+        """Count files and tasks of each node, and `more` of them; channels, keys that stay for ever."""
+        held = {}
         for at, node in enumerate(self.nodes):
-            self.record(
-                "resources", when=when, what=f"files of node {at}", count=node.descriptors() + more
-            )
+            held[f"files of node {at}"] = node.descriptors() + more
+            held[f"tasks of node {at}"] = node.tasks() + more
         client = self.redis.client()
-        forever = sum(client.ttl(key) == -1 for key in client.scan_iter("*"))
-        channels = len(client.pubsub_channels("*"))
+        held["channels"] = len(client.pubsub_channels("*"))
+        held["keys without an end"] = sum(client.ttl(key) == -1 for key in client.scan_iter("*"))
         client.close()
-        self.record("resources", when=when, what="channels", count=channels)
-        self.record("resources", when=when, what="keys without an end", count=forever)
+        return held
+
+    def note(self, when: str, held: Mapping[str, int]) -> None:
+        """Record what is, or was, held."""
+        for what, count in held.items():
+            self.record("resources", when=when, what=what, count=count)
 
     def keep_logs(self) -> None:
-        """Record each whole log that is closed: Redis is about to lose it, perhaps for good."""
+        """Record each whole log that is closed, once: Redis is about to lose it, perhaps for good."""
         client = self.redis.client()
         for key in client.scan_iter("tw:*:l", count=1000):
-            sid = key.decode()[4:-3]
+            if (sid := key.decode()[4:-3]) in self._kept:
+                continue
             rows = client.xrange(key)
             entries = [_row(id, fields) for id, fields in rows]
-            if sid not in self._kept and entries and entries[-1][4] and entries[-1][2] == len(entries):
+            if entries and entries[-1][4] and entries[-1][2] == len(entries):
                 self._kept.add(sid)
                 self.record("log", sid=sid, entries=entries)
         client.close()

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 
 import redis
 
-from tests.chaos.cluster import FLAGS, Cluster, NodeProcess
+from tests.chaos.cluster import Cluster, NodeProcess
+from tests.chaos.rules import FROZEN, LEASE
 
 Fault = Callable[[Cluster], Awaitable[None]]
 HEALING = 1.2
@@ -38,7 +39,7 @@ async def freeze_node(cluster: Cluster) -> None:
     """SIGSTOP a node, for less or more than its leases."""
     node = _node(cluster)
     node.signal(signal.SIGSTOP)
-    await asyncio.sleep(cluster.dice.choice((0.3, 1.0, 3.0)))
+    await asyncio.sleep(cluster.dice.choice((0.3, 1.0, FROZEN)))
     node.signal(signal.SIGCONT)
 
 
@@ -79,7 +80,7 @@ async def freeze_redis(cluster: Cluster) -> None:
 async def partition(cluster: Cluster) -> None:
     """Let nothing through between one node and Redis."""
     cluster.proxy.hold(True)
-    await asyncio.sleep(cluster.dice.choice((0.3, 1.0, 3.0)))
+    await asyncio.sleep(cluster.dice.choice((0.3, 1.0, FROZEN)))
     if cluster.dice.random() < 0.5:
         cluster.proxy.cut()
     cluster.proxy.hold(False)
@@ -121,7 +122,7 @@ its lease must be fresh."""
 
 
 def _lose(client: redis.Redis, key: bytes, ids: list[bytes]) -> int:
-    fresh = FLAGS["lease"] * 600
+    fresh = LEASE * 600
     return int(client.eval(LOSE, 2, key, key[:-1] + b"m", fresh, *ids)) if ids else 0
 
 

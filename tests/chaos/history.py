@@ -4,7 +4,7 @@ A record is a dict with `at` (monotonic seconds, one clock for all processes of 
 
 | kind | fields |
 | --- | --- |
-| `started` | `sid`, `seed`, `tokens`, `key` (or None): a session that a start was answered with |
+| `started` | `sid`, `seed`, `tokens`, `key` (or None), `script` (its upstream's): a start's answer |
 | `attach` | `client`, `conn`, `sid`, `node`, `transport`, `after` |
 | `event` | `client`, `conn`, `sid`, `id`, `line` (the event's JSON without its id) |
 | `notice` | `client`, `conn`, `sid`, `type`, `facts` |
@@ -12,7 +12,9 @@ A record is a dict with `at` (monotonic seconds, one clock for all processes of 
 | `asked`, `answered` | `call`, `sid`, `action`; `conn` for an in-band one, else None; `answer` |
 | `upstream` | `seed`, `sent` (tokens), `closed_at`, `closed_by_peer` |
 | `log` | `sid`, `entries` (list of [epoch, first, ordinal, lines, final]); None: gone by then |
-| `fault` | `name` |
+| `fault` | `name`, `lasted` (seconds): `at` is when it began |
+| `clock` | `wall`: what the wall clock, by which epochs are minted, is ahead of `at`, in seconds |
+| `exited` | `name`, `code`: how a process of clients ended |
 | `resources` | `when` (before, after), `what`, `count` |
 """
 
@@ -34,6 +36,7 @@ class Session:
     seed: str = ""
     tokens: int = 0
     key: str | None = None
+    script: str = "whole"
     started_at: float = 0.0
     log: list[Any] | None = None
     read_back: bool = False
@@ -58,14 +61,23 @@ class History:
     """A run: its sessions, and what is not about one of them."""
 
     sessions: dict[str, Session]
-    faults: list[Record]
-    resources: list[Record]
+    faults: list[Record] = field(default_factory=list)
+    resources: list[Record] = field(default_factory=list)
+    exits: list[Record] = field(default_factory=list)
+    wall: float = 0.0
 
 
 def cursor(id: str) -> tuple[int, int]:
     """Return an event id's epoch and seq."""
     epoch, seq = id.split("-")
     return int(epoch), int(seq)
+
+
+def meeting(history: History, since: float, until: float) -> Iterator[Record]:
+    """Yield each fault that was going on in that time."""
+    for fault in history.faults:
+        if fault["at"] <= until and since <= fault["at"] + fault["lasted"]:
+            yield fault
 
 
 def read(folder: Path) -> list[Record]:
@@ -80,7 +92,7 @@ def read(folder: Path) -> list[Record]:
 
 def arrange(records: Iterable[Record]) -> History:
     """Put records in order, by session."""
-    history = History({}, [], [])
+    history = History({})
     upstreams: defaultdict[str, list[Record]] = defaultdict(list)
     for record in sorted(records, key=lambda record: record["at"]):
         kind = record["kind"]
@@ -88,6 +100,10 @@ def arrange(records: Iterable[Record]) -> History:
             history.faults.append(record)
         elif kind == "resources":
             history.resources.append(record)
+        elif kind == "exited":
+            history.exits.append(record)
+        elif kind == "clock":
+            history.wall = record["wall"]
         elif kind == "upstream":
             upstreams[record["seed"]].append(record)
         elif (sid := record["sid"]) in history.sessions or kind == "started":
@@ -102,7 +118,7 @@ def _add(session: Session, record: Record) -> None:
     kind = record["kind"]
     if kind == "started":
         session.seed, session.tokens, session.key = record["seed"], record["tokens"], record["key"]
-        session.started_at = record["at"]
+        session.script, session.started_at = record["script"], record["at"]
     elif kind == "log":
         # What was read before Redis lost all at once is better than nothing.
         session.log, session.read_back = record["entries"] or session.log, True

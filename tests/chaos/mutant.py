@@ -1,10 +1,12 @@
 """A node that is broken on purpose: `python -m tests.chaos.mutant NAME [flags of the server]`."""
 
 import sys
+from math import inf
 from typing import Any
 
-from server.session import follower, hub, scripts
+from server.session import hub, scripts
 from server.session.appender import Appender
+from server.session.follower import Follower
 from server.session.tail import Tail
 from tests.mutants import named, serve
 
@@ -42,7 +44,13 @@ def ignore_the_gate() -> None:
 def hear_no_bell() -> None:
     """Miss every ring, and never look by the clock."""
     hub.Hub.rung = lambda self, channel: None  # type: ignore[method-assign]
-    follower.RECHECK = 1e9
+    take = Follower.take
+
+    def taken(self: Follower, read: Any) -> None:
+        take(self, read)
+        self.due = inf
+
+    Follower.take = taken  # type: ignore[method-assign]
 
 
 def forget_the_end() -> None:

@@ -4,21 +4,21 @@ import asyncio
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.chaos.checker import Verdict, judge
 from tests.chaos.client import PATIENCE
-from tests.chaos.cluster import ROOT, Cluster
+from tests.chaos.cluster import ROOT, Cluster, NodeProcess
 from tests.chaos.faults import FAULTS, Fault
 from tests.chaos.history import History, arrange, read
 
 CLIENTS = 2
 SETTLE = 18.0
 """Seconds of quiet after the last client: producers have lingered, tails are closed."""
-MORE_FILES = 12
-"""Files that a node may have open at the end beyond those at the start: connections that are kept."""
+MORE = 12
+"""Files and tasks that a node may have at the end beyond those at the start: kept connections."""
 
 
 @dataclass(frozen=True)
@@ -46,18 +46,23 @@ class Outcome:
         return "\n".join(lines)
 
 
-async def _client(folder: Path, name: str, ports: str, seed: int, seconds: float, at_once: int) -> None:
+async def _clients(
+    cluster: Cluster, name: str, module: str, nodes: Sequence[NodeProcess], seed: int, seconds: float,
+    at_once: int = 1,
+) -> None:  # fmt: skip
+    """Run a process of clients to its end, and record that."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.chaos.client", "--folder", str(folder), "--name", name,
-        "--ports", ports, "--seed", str(seed), "--seconds", str(seconds), "--at-once", str(at_once),
-        cwd=ROOT,
+        sys.executable, "-m", f"tests.chaos.{module}", "--folder", str(cluster.place), "--name", name,
+        "--ports", ",".join(str(node.port) for node in nodes), "--seed", str(seed),
+        "--seconds", str(seconds), "--at-once", str(at_once), cwd=ROOT,
     )  # fmt: skip
     try:
         async with asyncio.timeout(seconds + PATIENCE + 15):
             await process.wait()
     except TimeoutError:
-        process.kill()  # what its clients have not seen the history tells
+        process.kill()
         await process.wait()
+    cluster.record("exited", name=name, code=process.returncode)
 
 
 async def _harm(
@@ -67,9 +72,11 @@ async def _harm(
     stop = time.monotonic() + seconds
     while time.monotonic() < stop:
         await asyncio.sleep(cluster.dice.uniform(*pause))
-        name = cluster.dice.choice(sorted(faults))
-        cluster.record("fault", name=name)
+        if cluster.forgetful:
+            await asyncio.to_thread(cluster.keep_logs)
+        name, began = cluster.dice.choice(sorted(faults)), time.monotonic()
         await faults[name](cluster)
+        cluster.record("fault", at=began, name=name, lasted=time.monotonic() - began)
         done[name] += 1
     return done
 
@@ -88,34 +95,43 @@ async def run(
     cluster = Cluster(folder, seed, mutant)
     try:
         await cluster.start()
-        return await stretch(cluster, folder, seed, seconds, faults, at_once, pause, settle)
+        return await stretch(cluster, seed, seconds, faults, at_once, pause, settle)
     finally:
         await cluster.stop()
 
 
 async def stretch(
     cluster: Cluster,
-    folder: Path,
     seed: int,
     seconds: float,
     faults: Mapping[str, Fault],
     at_once: int,
     pause: tuple[float, float],
     settle: float = SETTLE,
+    baseline: Mapping[str, int] | None = None,
+    canary: Sequence[NodeProcess] = (),
 ) -> Outcome:
-    """Do harm to a running cluster for a while, let it come to rest, and judge."""
-    cluster.measure("before", MORE_FILES)
-    ports = ",".join(str(node.port) for node in cluster.nodes)
+    """Do harm to a running cluster for a while, let it come to rest, and judge.
+
+    What is held then is compared with a `baseline`, else with what is held now. A `canary` is read from
+    these nodes meanwhile.
+    """
+    cluster.note("before", cluster.held(MORE) if baseline is None else baseline)
     clients = [
-        asyncio.create_task(_client(folder, f"c{n}", ports, seed, seconds, at_once))
+        asyncio.create_task(_clients(cluster, f"c{n}", "client", cluster.nodes, seed, seconds, at_once))
         for n in range(CLIENTS)
     ]
+    if canary:
+        one = _clients(cluster, "canary", "canary", canary, seed, seconds)
+        clients.append(asyncio.create_task(one))
     done = await _harm(cluster, faults, seconds, pause) if faults else Counter()
     await asyncio.gather(*clients)
+    if cluster.forgetful:
+        cluster.keep_logs()
     await asyncio.sleep(settle)
     if settle >= SETTLE:
-        cluster.measure("after")
-    sids = [record["sid"] for record in read(folder) if record["kind"] == "started"]
+        cluster.note("after", cluster.held())
+    sids = [record["sid"] for record in read(cluster.place) if record["kind"] == "started"]
     cluster.read_back(sids)
-    history = arrange(read(folder))
+    history = arrange(read(cluster.place))
     return Outcome(judge(history), history, done, cluster.lost_acked)

@@ -5,11 +5,15 @@ import json
 
 import pytest
 
+from tests.chaos.canary import gaps
 from tests.chaos.checker import judge
 from tests.chaos.history import arrange, read
+from tests.chaos.table import lost_and_doubled
 from tests.fake_upstream import token
 
-E = 1000
+E = 100_000
+WALL = E / 1000 - 15
+"""An epoch of E is minted 15 s after the start."""
 TOKENS = 6
 
 
@@ -23,6 +27,13 @@ def content(place, seed="s"):
 
 DONE = json.dumps({"type": "done", "finish_reason": "stop"})
 ABORTED = json.dumps({"type": "aborted", "reason": "user"})
+
+
+def failed(code):
+    return json.dumps({"type": "error", "code": code, "message": "", "retryable": True})
+
+
+LOST = failed("producer_lost")
 
 
 def log_of(lines, final):
@@ -58,7 +69,7 @@ def reading(client, lines, at, conns=2):
 def finished():
     lines = [content(place) for place in range(TOKENS)]
     told = [(E, line) for line in (*lines, DONE)]
-    yield rec(0, "started", seed="s", tokens=TOKENS, key="k")
+    yield rec(0, "started", seed="s", tokens=TOKENS, key="k", script="whole")
     yield from reading("a", told, at=10)
     yield from reading("b", told, at=10.5)
     # b pauses after its third event, and goes on after its fourth was held for a second.
@@ -73,7 +84,7 @@ def finished():
 def stopped():
     lines = [content(place, "x") for place in range(3)]
     told = [(E, line) for line in lines] + [(E + 1, ABORTED)]
-    yield rec(0, "started", seed="x", tokens=TOKENS, key=None)
+    yield rec(0, "started", seed="x", tokens=TOKENS, key=None, script="whole")
     yield from reading("c", told, at=10)
     yield rec(13.1, "asked", call="q", action="abort", conn=None)
     answer = {"status": "aborted", "id": f"{E + 1}-4", "upstream_closed": True}
@@ -88,6 +99,8 @@ def good():
     records += [
         rec(0, "resources", when="before", what="fds", count=20),
         rec(40, "resources", when="after", what="fds", count=19),
+        rec(40, "clock", wall=WALL),
+        rec(40, "exited", name="c0", code=0),
     ]
     return records
 
@@ -135,13 +148,51 @@ def unasked_reset(records):
     records.append(rec(16.2, "notice", sid="S", client="a", conn="a/1", **notice))
 
 
+def ends_in(sid, final):
+    """Return what has a session end in that event, in the log and for its clients."""
+
+    def mutate(records):
+        entries(sid, lambda log: log[-1].__setitem__(3, [final]))(records)
+        for record in records:
+            if record["kind"] == "event" and record["sid"] == sid and record["line"] in (ABORTED, DONE):
+                record["line"] = final
+
+    return mutate
+
+
+def gone(records):
+    """Have one client told that its session is gone."""
+    pick(records, "closed", client="a")["how"] = "gone"
+    records.remove(pick(records, "event", 6, client="a"))
+
+
+def harmed(mutate, name, at, lasted=0.0):
+    """Do that in a run with a fault."""
+
+    def both(records):
+        mutate(records)
+        records.append(rec(at, "fault", name=name, lasted=lasted))
+
+    return both
+
+
+def not_yet_closed(closed_at):
+    """Have an abort say that the upstream is not closed yet, and when it was."""
+
+    def mutate(records):
+        pick(records, "answered", call="q")["answer"]["upstream_closed"] = False
+        pick(records, "upstream", seed="x")["closed_at"] = closed_at
+
+    return mutate
+
+
 def another_epoch(log):
     for entry in log[4:]:
         entry[0] = E + 5
 
 
 def second_session_of_a_key(records):
-    records.append(rec(1, "started", sid="T", seed="t", tokens=1, key="k"))
+    records.append(rec(1, "started", sid="T", seed="t", tokens=1, key="k", script="whole"))
 
 
 MUTANTS = {
@@ -164,7 +215,21 @@ MUTANTS = {
     "an event above the gate elsewhere": (change("asked", call="r", to={"at": 16.2}), "I6b"),
     "an abort that ends in done": (entries("X", lambda log: log[-1].__setitem__(3, [DONE])), "I7"),
     "an abort that closed nothing": (change("upstream", seed="x", to={"closed_at": None}), "I7b"),
-    "an abort that closed late": (change("upstream", seed="x", to={"closed_at": 14.0}), "I7b"),
+    "an abort that closed late": (change("upstream", seed="x", to={"closed_at": 14.5}), "I7b"),
+    "an upstream that stays open": (not_yet_closed(None), "I7b"),
+    "an upstream that stays open for long": (not_yet_closed(21.0), "I7b"),
+    "a producer lost without a fault": (ends_in("X", LOST), "I13"),
+    "a producer lost long after a fault": (harmed(ends_in("X", LOST), "kill a node", 9.0, 1.0), "I13"),
+    "a producer lost before a fault": (harmed(ends_in("X", LOST), "kill a node", 15.1), "I13"),
+    "a producer lost through a bell": (harmed(ends_in("X", LOST), "kill doorbells", 14.0), "I13"),
+    "a whole upstream that failed": (ends_in("X", failed("upstream_error")), "I13"),
+    "an abort that nobody asked for": (ends_in("S", ABORTED), "I13"),
+    "an unknown end": (harmed(ends_in("X", failed("odd")), "kill Redis", 14.0), "I13"),
+    "a client told without a fault that all is gone": (gone, "I14"),
+    "a client told so before a fault": (harmed(gone, "kill Redis", 17.1), "I14"),
+    "a client told so after half a loss": (harmed(gone, "cut tails", 15.0), "I14"),
+    "a session without a log": (change("log", sid="S", to={"entries": None}), "I14"),
+    "clients that fell over": (change("exited", to={"code": 1}), "I0"),
     "an epoch that falls": (change("event", 3, client="a", to={"id": f"{E - 1}-4"}), "I8"),
     "a reset that nothing called for": (unasked_reset, "I8c"),
     "an event that the log has not": (entries("S", another_epoch), "I8b"),
@@ -189,6 +254,42 @@ def test_a_violation_is_caught(name):
     assert rule in {violation.rule for violation in judge(arrange(records)).violations}
 
 
+def unasked(records):
+    """Forget that anybody asked for an abort."""
+    for record in [r for r in records if r.get("call") == "q"]:
+        records.remove(record)
+
+
+def replaced(records):
+    unasked(records)
+    ends_in("X", json.dumps({"type": "aborted", "reason": "shutdown"}))(records)
+
+
+def ended(code):
+    def mutate(records):
+        unasked(records)
+        ends_in("X", failed(code))(records)
+
+    return mutate
+
+
+EXCUSED = {
+    "a node was killed": harmed(ended("producer_lost"), "kill a node", 12.0),
+    "a node was frozen for long": harmed(ended("producer_lost"), "freeze a node", 7.0, 4.0),
+    "a node was replaced": harmed(replaced, "replace a node", 12.0),
+    "Redis was full": harmed(ended("store_full"), "fill Redis", 12.0),
+    "Redis has lost all": harmed(gone, "flush Redis", 14.0),
+    "its upstream was closed at the end of the lease": not_yet_closed(17.0),
+}
+
+
+@pytest.mark.parametrize("name", EXCUSED)
+def test_what_a_fault_explains_is_no_violation(name):
+    records = good()
+    EXCUSED[name](records)
+    assert judge(arrange(records)).violations == ()
+
+
 def test_a_reset_that_the_client_sees_is_no_violation():
     records = good()
     lines = [content(place) for place in range(TOKENS)]
@@ -196,7 +297,7 @@ def test_a_reset_that_the_client_sees_is_no_violation():
     again = [record | {"sid": "S", "client": "a2"} for record in reading("a2", told[:3], at=10)]
     again = [record for record in again if record["kind"] != "closed"]
     again.append(rec(14, "notice", sid="S", client="a2", conn="a2/1", type="reset", facts={}))
-    again.append(rec(13, "fault", name="cut tails"))
+    again.append(rec(13, "fault", name="cut tails", lasted=0.1))
     again += [record | {"sid": "S"} for record in reading("a2", told, at=15, conns=1)]
     assert judge(arrange(records + again)).violations == ()
 
@@ -210,3 +311,24 @@ def test_a_half_written_line_is_dropped(tmp_path):
     whole = json.dumps({"at": 1, "kind": "fault", "name": "x"}) + "\n"
     (tmp_path / "a.jsonl").write_text(whole + '{"at": 2, "ki')
     assert read(tmp_path) == [{"at": 1, "kind": "fault", "name": "x"}]
+
+
+def test_what_a_client_lacks_and_what_it_has_twice_is_counted():
+    records = good()
+    drop("event", 2, client="a")(records)
+    repeat("event", 4, client="b")(records)
+    assert lost_and_doubled(arrange(records)) == (1, 1)
+
+
+def test_a_silence_of_the_canary_is_told_with_the_fault_that_it_met():
+    records = [
+        record | {"seed": "canary-1"} if record.get("seed") == "x" else record for record in good()
+    ]
+    pick(records, "event", 2, client="c")["at"] = 13.5
+    records += [
+        rec(11.5, "fault", name="freeze Redis", lasted=1.0),
+        rec(13.0, "fault", name="cut network", lasted=0.0),
+        rec(15.0, "fault", name="partition", lasted=1.0),
+    ]
+    met = [(gap.at, gap.seconds, gap.faults) for gap in gaps(arrange(records))]
+    assert met == [(12, 1.5, ("freeze Redis", "cut network"))]

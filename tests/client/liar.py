@@ -31,6 +31,31 @@ def says(*blocks: bytes, hangs: bool = False) -> Answer:
     return answer
 
 
+def sends(*texts: bytes, hangs: bool = False) -> Answer:
+    """Send these as text frames of a WebSocket, and then close it, or say nothing any more."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        for text in texts:
+            await socket.send_frame(text, web.WSMsgType.TEXT)
+        if hangs:
+            await asyncio.Event().wait()
+        return socket
+
+    return answer
+
+
+def page(text: str | bytes, code: int = 200) -> Answer:
+    """Answer with a page, as a proxy that wants a login does."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        body = text.encode() if isinstance(text, str) else text
+        return web.Response(body=body, status=code, content_type="text/html")
+
+    return answer
+
+
 def status(code: int, **headers: str) -> Answer:
     """Answer with a status."""
 

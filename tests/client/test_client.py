@@ -7,10 +7,21 @@ import threading
 import pytest
 
 from server import Client, SyncClient
-from server.client import Opened, Paused, Refused, Reset, Resumed, Unfinished
+from server.client import (
+    Closed,
+    Opened,
+    Paused,
+    Refused,
+    Reset,
+    Resumed,
+    Stream,
+    SyncStream,
+    Unfinished,
+)  # fmt: skip
 from server.errors import BadCursor, Gone, NotFound, UnknownModel
 from server.events import Aborted, AbortReason, Bytes, Content, Cursor, Done, Error, ToolCall
 from tests import processes, sources
+from tests.waiting import HANG
 
 TRANSPORTS = ["sse", "ws", "auto"]
 
@@ -41,16 +52,20 @@ async def test_a_whole_answer(client, transport):
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_cut_wire_costs_nothing(client, reports, transport):
-    stream, pieces = await client.start("cut", transport=transport, tokens=120, rate=300), []
-    async for item in stream:
-        if isinstance(item, Content):
-            pieces.append(item.content)
-            if len(pieces) % 20 == 0:
-                await stream.cut()
-    assert "".join(pieces) == sources.text("cut", 120)
+async def test_a_cut_wire_costs_nothing(client, reports, stepped, transport):
+    stream, said, pieces = await client.start("cut", model="stepped", transport=transport), [], []
+    for at in range(6):
+        for place in range(20):
+            said.append(f"{at}/{place} ")
+            stepped.step(said[-1])
+        for _ in range(2):  # what is left of these may have come before the cut
+            pieces += [(await anext(stream)).content for _ in range(10)]
+            await stream.cut()
+    stepped.finish()
+    assert [item async for item in stream] == [Done()]
+    assert pieces == said
     assert [report for report in reports if isinstance(report, Refused)] == []
-    assert len([report for report in reports if isinstance(report, Opened)]) > 3
+    assert len([report for report in reports if isinstance(report, Opened)]) > 6
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -227,6 +242,53 @@ def test_the_sync_client_in_plain_code(make_server_thread):
         client.delete(long.sid)
         with pytest.raises(Gone):
             client.connect(long.sid, transport="sse").text()
+
+
+def test_a_sync_stream_is_steered_cut_and_read_in_batches(make_server_thread):
+    with SyncClient(make_server_thread) as client:
+        stream = client.start("b", model="demo", tokens=40, rate=300, transport="sse")
+        items = [arrival.item for arrival in stream.batch()]
+        client.pause(stream.sid)
+        items += iter(stream.__next__, Paused(client.session(stream.sid)["gate"]))
+        assert (stream.transport, stream.paused) == ("sse", True)
+        stream.cut()
+        assert not client.resume(stream.sid)["paused"]
+        while batch := stream.batch():
+            items += [arrival.item for arrival in batch]
+        assert (items.pop(), items.pop(-2).__class__) == (stream.final, Content)
+        assert client.abort(stream.sid)["status"] == "done"
+
+
+def test_a_sync_client_that_is_closed_ends_what_waits_for_it(make_server_thread):
+    client, ends = SyncClient(make_server_thread), []
+    stream = client.start("w", model="demo", tokens=50, rate=50)
+    client.pause(stream.sid)
+
+    def read():
+        try:
+            for _ in stream:
+                pass
+        except Closed as closed:
+            ends.append(closed)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    while not stream.paused:
+        pass  # until it was told, and waits
+    client.close()
+    reader.join(HANG)
+    assert [type(end) for end in ends] == [Closed]
+    client.close()
+    stream.close()
+    for late in (stream.text, stream.pause, lambda: client.session(stream.sid)):
+        with pytest.raises(Closed):
+            late()
+
+
+@pytest.mark.parametrize(("plain", "sync"), [(Client, SyncClient), (Stream, SyncStream)])
+def test_the_sync_client_has_all_that_the_other_has(plain, sync):
+    names = {name for name in vars(plain) if not name.startswith("_")}
+    assert (names - {"aclose"}) | {"close"} <= vars(sync).keys()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The docs' programs run as they stand, but for the address."""
+"""The example runs as it stands, but for the address; the load test's page knows it all."""
 
 import asyncio
 import re
@@ -9,9 +9,6 @@ import pytest
 from server.ops.loadtest.plan import _parser
 from server.ops.loadtest.tally import MEASURES
 from tests.processes import ROOT
-
-PAGE = (ROOT / "docs" / "clients.md").read_text()
-PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE, re.S)
 
 
 @pytest.fixture
@@ -27,12 +24,6 @@ async def run(*words):
     out, err = await process.communicate()
     assert (process.returncode, err.decode()) == (0, "")
     return out.decode()
-
-
-@pytest.mark.parametrize("program", PROGRAMS, ids=["async", "sync"])
-async def test_the_pages_programs_run(quick, program):
-    said = await run("-c", program.replace("http://127.0.0.1:8080", quick.url("")))
-    assert said.startswith("You asked about **Tell me about streams**.")
 
 
 async def test_the_example_runs(node):

@@ -5,14 +5,15 @@ import asyncio
 import pytest
 
 from server import Client
-from server.client import BrokenStream, Lost, Opened, Refused, Unreachable
+from server.client import BrokenStream, Closed, Lost, Opened, Refused, Unreachable
 from server.errors import Forbidden, Gone, TokenwireError
 from server.events import Cursor
-from tests.client.liar import DONE, event, lying, says, status
-from tests.waiting import until
+from tests.client.liar import DONE, event, lying, page, says, sends, status
+from tests.waiting import HANG, until
 
 SID = "s" * 32
 REST = says(event(3, "c"), DONE)
+DEEP = b'{"type":"later","in":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 
 
 def reports_of(kind, reports):
@@ -41,6 +42,47 @@ async def test_one_wrong_event_is_refused_and_read_again(wrong, what, got):
     assert text == "abc"
     assert reports_of(Refused, reports) == [Refused(SID, what, Cursor(7, 2), Cursor.parse(got))]
     assert [cursor for _, _, cursor in liar.asked] == [None, "7-2"]
+
+
+def framed(seq, fields):
+    """Return a socket's text frame of an event."""
+    return f'{{"session":"{SID}","id":"7-{seq}",{fields}}}'.encode()
+
+
+FRAMES = [framed(at, f'"type":"content","content":"{text}"') for at, text in enumerate("abc", 1)]
+WS_REST = sends(*FRAMES[1:], framed(4, '"type":"done","finish_reason":"stop"'))
+
+
+@pytest.mark.parametrize(
+    ("transport", "wrong"),
+    [
+        ("sse", b"id: \xff\ndata: {}\n\n"),
+        ("sse", b'id: 7-2\ndata: {"type":"content","content":"\xff"}\n\n'),
+        ("sse", b"id: 7-2\ndata: " + DEEP + b"\n\n"),
+        ("sse", b"event: reset\ndata: <html>\n\n"),
+        ("ws", b"no JSON"),
+        ("ws", b"\xff"),
+        ("ws", b"[]"),
+        ("ws", b'{"type":"\xff"}'),
+        ("ws", DEEP),
+        ("ws", b'{"session":"s","type":"reset"}'),
+    ],
+)
+async def test_what_cannot_be_read_is_refused_and_read_again(transport, wrong):
+    answers = {
+        "sse": [says(event(1, "a"), wrong), says(event(2, "b"), event(3, "c"), DONE)],
+        "ws": [sends(FRAMES[0], wrong), WS_REST],
+    }
+    async with lying(*answers[transport]) as liar:
+        text, reports = await read(liar.url, transport=transport)
+    assert text == "abc"
+    assert reports_of(Refused, reports) == [Refused(SID, "something unreadable", Cursor(7, 1), None)]
+
+
+async def test_a_socket_that_says_nothing_readable_is_given_up():
+    async with lying(sends(b"no JSON")) as liar:
+        with pytest.raises(BrokenStream, match="something unreadable"):
+            await read(liar.url, transport="ws")
 
 
 async def test_a_server_that_insists_is_given_up():
@@ -126,6 +168,73 @@ async def test_a_call_is_asked_again_under_the_same_key_until_it_is_answered():
             await client.start("x")
     assert len(liar.keys) == 3
     assert len(set(liar.keys)) == 1
+
+
+async def test_a_page_is_no_answer_to_a_call():
+    reports = []
+    async with (
+        lying(page("<html>"), page(b'{"id":"\xff"}'), page(f'{{"id":"{SID}"}}')) as liar,
+        Client(liar.url, tell=reports.append) as client,
+    ):
+        assert (await client.start("x")).sid == SID
+    assert len(reports_of(Lost, reports)) == 2
+    assert len(set(liar.keys)) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (page("<html>"), Unreachable),
+        (page("{}"), TokenwireError),
+        (status(204), TokenwireError),
+        (page(b'{"error":{"code":"\xff"}}', 403), Forbidden),
+        (page(b'{"error":' + DEEP, 403), Forbidden),
+        (status(403, **{"Retry-After": "\u00b2"}), Forbidden),
+    ],
+)
+async def test_a_start_that_is_answered_by_a_stranger_ends_in_an_error_of_ours(answer, kind):
+    async with lying(answer) as liar, Client(liar.url, patience=0.5) as client:
+        with pytest.raises(kind):
+            await client.start("x")
+
+
+LATER = status(429, **{"Retry-After": "50"})
+WAITS = {
+    "over sse": (says(event(1, "a"), hangs=True), lambda client: read_of(client, "sse")),
+    "over ws": (sends(FRAMES[0], hangs=True), lambda client: read_of(client, "ws")),
+    "between two tries": (LATER, lambda client: read_of(client, "sse")),
+    "for an answer": (says(hangs=True), lambda client: client.session(SID)),
+    "between two questions": (LATER, lambda client: client.session(SID)),
+}
+
+
+def read_of(client, transport):
+    return client.connect(SID, transport=transport).text()
+
+
+@pytest.mark.parametrize(("answer", "work"), WAITS.values(), ids=WAITS)
+async def test_a_client_that_is_closed_ends_what_waits_for_it(answer, work):
+    async with lying(answer) as liar, Client(liar.url) as client:
+        waiting = asyncio.create_task(work(client))
+        await until(lambda: liar.asked)
+        await client.aclose()
+        with pytest.raises(Closed):
+            async with asyncio.timeout(HANG):
+                await waiting
+        await client.aclose()
+        with pytest.raises(Closed):
+            await work(client)
+
+
+async def test_a_text_of_a_stream_that_is_closed_is_not_the_whole_of_it():
+    async with lying(says(event(1, "a"), hangs=True)) as liar, Client(liar.url) as client:
+        stream = client.connect(SID, transport="sse")
+        reading = asyncio.create_task(stream.text())
+        await until(lambda: stream.after is not None)
+        await stream.aclose()
+        with pytest.raises(Closed):
+            await reading
+        assert [item async for item in stream] == []
 
 
 async def test_headers_go_with_every_request():

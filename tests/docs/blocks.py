@@ -1,7 +1,8 @@
 """The fenced blocks of the pages that people read, and what is to be done with each.
 
-The word behind a block's language says it: `run` it against a server, `check` its syntax, or find
-its lines in a file that other tests run (`from=`). `says="…"` is what a command must print.
+The word behind a block's language says it: `run` it against a server (a `node` program in Node),
+`check` it as far as can be, or find its lines in a file that other tests run (`from=`). `says="…"` is
+what a command must print, `exits=` its exit code.
 """
 
 import re
@@ -10,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *(ROOT / "docs" / name for name in ("tutorial.md", "why.md"))]
-PAGES += sorted((ROOT / "docs" / "how-to").glob("*.md"))
+DOCS = ("tutorial", "why", "clients", "loadtest", "operations", "settings")
+PAGES = [ROOT / "README.md", ROOT / "static" / "client" / "README.md"]
+PAGES += [*(ROOT / "docs" / f"{name}.md" for name in DOCS), *sorted((ROOT / "docs/how-to").glob("*.md"))]
 FENCE = re.compile(r"^```(\S+)(.*)\n((?:(?!```).*\n)*)```$", re.M)
 
 
@@ -33,13 +35,18 @@ def blocks_of(page: Path) -> list[Block]:
     blocks = []
     for found in FENCE.finditer(text):
         line = text.count("\n", 0, found.start()) + 1
-        blocks.append(Block(f"{page.name}:{line}", found[1], tuple(shlex.split(found[2])), found[3]))
+        name = f"{page.relative_to(ROOT)}:{line}"
+        blocks.append(Block(name, found[1], tuple(shlex.split(found[2])), found[3]))
     return blocks
 
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
+CHOSEN: set[str] = set()
+"""The names of the blocks that some test has asked for."""
 
 
 def chosen(word: str, *languages: str) -> list[Block]:
-    """Return the blocks of these languages that have that word."""
-    return [block for block in BLOCKS if word in block.words and block.language in languages]
+    """Return the blocks of these languages that have that word, or that option."""
+    blocks = [b for b in BLOCKS if (word in b.words or b.option(word)) and b.language in languages]
+    CHOSEN.update(block.name for block in blocks)
+    return blocks

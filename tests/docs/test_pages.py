@@ -9,11 +9,23 @@ import sys
 
 import pytest
 
-from tests.docs.blocks import BLOCKS, PAGES, ROOT, chosen
+from server.sources import load
+from tests import clients
+from tests.docs.blocks import BLOCKS, CHOSEN, PAGES, ROOT, chosen
+from tests.processes import free_port
 from tests.sdk import npm
 
 LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)]*))?\)")
 SAID = "You asked about **Tell me about streams**."
+NODE = shutil.which("node")
+QUICK = {
+    '{"prompt":"Tell me about streams"}': '{"prompt":"Tell me about streams","rate":0}',
+    "--sessions 500": "--sessions 4",
+    "--duration 60": "--duration 2",
+    "--duration 140": "--duration 4",
+    "lose-on-delivery 1000000": "lose-on-delivery 100",
+}
+"""What takes long, and a test's short form of it."""
 
 
 @pytest.fixture
@@ -28,22 +40,21 @@ def placed(text, nodes):
     return text.replace("127.0.0.1:8080", first).replace("127.0.0.1:8081", second)
 
 
-async def output(*command):
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+async def output(*command, folder=ROOT, exits=0, **variables):
+    env = {**os.environ, "PYTHONPATH": str(ROOT)} | variables
     process = await asyncio.create_subprocess_exec(
-        *command, cwd=ROOT, env=env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        *command, cwd=folder, env=env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     out, err = await process.communicate()
-    assert process.returncode == 0, err.decode()
+    assert process.returncode == exits, out.decode() + err.decode()
     return out.decode()
 
 
 def test_every_block_is_run_or_checked():
-    # The README's embedding has a test of its own, in tests/test_docs.py.
-    known = {"run", "check"}
-    loose = [b.name for b in BLOCKS if not (known & set(b.words)) and not b.option("from")]
+    # Those of pages in tests/browser/test_docs.py, the README's embedding in tests/test_docs.py.
+    elsewhere = {block.name for block in chosen("run", "js", "html")}
     (readme,) = [b.name for b in BLOCKS if b.language == "python" and b.name.startswith("README")]
-    assert loose == [readme]
+    assert {block.name for block in BLOCKS} - CHOSEN - elsewhere == {readme}
 
 
 def test_every_fence_is_a_block():
@@ -66,21 +77,37 @@ def test_every_link_leads_somewhere(page):
 
 @pytest.mark.skipif(not (shutil.which("curl") and shutil.which("jq")), reason="needs curl and jq")
 @pytest.mark.parametrize("block", chosen("run", "sh"), ids=lambda block: block.name)
-async def test_a_command_says_what_it_should(nodes, block):
-    text = re.sub(r"(?<!\S)run\.py", f"{sys.executable} run.py", placed(block.text, nodes))
-    # Quick, where the page is not in a hurry.
-    text = text.replace(
-        '{"prompt":"Tell me about streams"}', '{"prompt":"Tell me about streams","rate":0}'
-    )
-    said = await output("bash", "-euo", "pipefail", "-c", text)
+async def test_a_command_says_what_it_should(nodes, http, redis_server, block, tmp_path):
+    text = placed(block.text, nodes).replace("8090", str(free_port()))
+    text = re.sub(r"(?<!\S)(?:run\.py|tokenwire)(?= )", f"{sys.executable} {ROOT / 'run.py'}", text)
+    text = re.sub(r"^python(?= )", sys.executable, text, flags=re.M)
+    for slow, quick in QUICK.items():
+        text = text.replace(slow, quick)
+    if "SID" in text:
+        text = text.replace("SID", await clients.start(http, nodes[0], tokens=10, rate=0))
+    said = await output(
+        "bash", "-euo", "pipefail", "-c", f"trap 'jobs -p | xargs -r kill' EXIT\n{text}",
+        folder=tmp_path, exits=int(block.option("exits") or 0),
+        REDIS_URL=redis_server.url, TOKENWIRE_PORT=str(nodes[0].port),
+    )  # fmt: skip
     assert block.option("says") in said
 
 
 @pytest.mark.parametrize("block", chosen("run", "python"), ids=lambda block: block.name)
 async def test_a_program_says_the_answer(nodes, block):
-    pytest.importorskip("openai")
-    said = await output(sys.executable, "-c", placed(block.text, nodes))
+    if "openai" in block.text:
+        pytest.importorskip("openai")
+    said = await output(sys.executable, "-W", "error", "-c", placed(block.text, nodes))
     assert said.startswith(SAID)
+
+
+@pytest.mark.skipif(NODE is None, reason="node is not installed")
+@pytest.mark.parametrize("block", chosen("node", "js"), ids=lambda block: block.name)
+async def test_a_module_says_what_it_should(quick, block, tmp_path):
+    program, client = tmp_path / "program.mjs", ROOT / "static" / "client" / "tokenwire.js"
+    program.write_text(block.text.replace("@tokenwire/client", client.as_uri()))
+    page = f'data:text/javascript,globalThis.location={{href:"{quick.url("/")}"}}'
+    assert block.option("says") in await output(NODE, "--import", page, str(program))
 
 
 @pytest.mark.parametrize("block", chosen("check", "sh"), ids=lambda block: block.name)
@@ -89,9 +116,20 @@ async def test_a_command_that_cannot_be_run_is_one_at_least(block):
     rules = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
     assert set(re.findall(r"\bmake ([a-z]+)", block.text)) <= rules
     assert all((ROOT / path).exists() for path in re.findall(r"(?:\./static|deploy)/\S+", block.text))
+    if programs := re.findall(r"^(?:run\.py|tokenwire) (.*)", block.text, re.M):
+        help = await output(sys.executable, "run.py", "--help")
+        flags = {word for line in programs for word in line.split() if word.startswith("--")}
+        assert flags <= set(re.findall(r"--[a-z-]+", help))
 
 
-@pytest.mark.parametrize("block", [b for b in BLOCKS if b.option("from")], ids=lambda block: block.name)
+@pytest.mark.parametrize("block", chosen("check", "toml"), ids=lambda block: block.name)
+def test_settings_are_as_the_program_reads_them(block, tmp_path):
+    (tmp_path / "tokenwire.toml").write_text(block.text)
+    loaded = load({}, {}, str(tmp_path / "tokenwire.toml"))
+    assert set(loaded.settings.models) == set(re.findall(r"^\[models\.(\w+)\]", block.text, re.M))
+
+
+@pytest.mark.parametrize("block", chosen("from", "nginx"), ids=lambda block: block.name)
 def test_a_part_of_a_file_is_in_it(block):
     lines = {line.strip() for line in (ROOT / block.option("from")).read_text().splitlines()}
     assert [line for line in block.text.splitlines() if line.strip() not in lines] == []
@@ -117,7 +155,7 @@ def test_a_modules_syntax_is_good(block, tmp_path):
         )
         assert done.returncode == 0, done.stderr
         text = done.stdout
-    elif shutil.which("node") is None:
+    elif NODE is None:
         pytest.skip("node is not installed")
     (tmp_path / "block.mjs").write_text(text)
     done = subprocess.run(

@@ -1,10 +1,15 @@
-"""A node that loses or repeats tokens: `python -m tests.loadtest.mutant NAME ODDS [flags]`."""
+"""A node that loses or repeats tokens: `python -m tests.loadtest.mutant NAME ODDS [flags]`.
+
+Nothing is left to dice: it is each ODDS-th token.
+"""
 
 import itertools
 import sys
 from collections.abc import Iterator
 
 from server.session.appender import Appender
+from server.session.tail import Tail
+from server.session.viewer import Encoding
 from server.wire.frames import Frames
 from tests.mutants import named, serve
 
@@ -38,6 +43,19 @@ def _frames_as(odds: int, instead: bytes | None) -> None:
     Frames.slice = slice  # type: ignore[method-assign,assignment]
 
 
+def lose_on_delivery(odds: int) -> None:
+    """One viewer is not sent a token; counted are those that all viewers are sent."""
+    fate, plain = every(odds), Tail.slice
+
+    def slice(self: Tail, encoding: Encoding, start: int, stop: int) -> bytes:
+        sent = [at for at in range(start, stop) if not next(fate)]
+        if len(sent) == stop - start:
+            return plain(self, encoding, start, stop)
+        return b"".join(plain(self, encoding, at, at + 1) for at in sent)
+
+    Tail.slice = slice  # type: ignore[method-assign]
+
+
 def lose_before_the_log(odds: int) -> None:
     """The model said it, the log never had it: what readers get has no hole."""
     fate, add = every(odds), Appender.add
@@ -69,8 +87,6 @@ def swap_before_the_log(odds: int) -> None:
 
 def leak_in_a_pause(odds: int) -> None:
     """Every gate stands `odds` tokens too far."""
-    from server.session.tail import Tail
-
     limit = Tail.limit.fget  # type: ignore[attr-defined]
     Tail.limit = property(  # type: ignore[assignment]
         lambda self: min(len(self.log.lines), limit(self) + odds)
@@ -78,8 +94,9 @@ def leak_in_a_pause(odds: int) -> None:
 
 
 MUTANTS = named(
-    lose_on_the_wire, repeat_on_the_wire, lose_before_the_log, swap_before_the_log, leak_in_a_pause
-)
+    lose_on_the_wire, repeat_on_the_wire, lose_on_delivery, lose_before_the_log, swap_before_the_log,
+    leak_in_a_pause,
+)  # fmt: skip
 
 if __name__ == "__main__":
     serve(MUTANTS, sys.argv[1], int(sys.argv[2]), flags=sys.argv[3:])

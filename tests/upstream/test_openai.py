@@ -146,6 +146,15 @@ async def test_overload_is_retried_before_the_first_token(client, fake, status):
     assert (text(events), error, fake[1]["requests"]) == (expected_text("o", 20), None, 3)
 
 
+@pytest.mark.parametrize("status", [429, 503])
+async def test_overload_is_not_retried_sooner_than_it_asks_for(client, fake, status):
+    script = {"script": "failing", "status": status, "failures": 1, "retry_after": 1}
+    began = time.monotonic()
+    events, error = await drain(client, fake, seed="later", **script)
+    assert time.monotonic() - began >= 1.0
+    assert (text(events), error, fake[1]["requests"]) == (expected_text("later", 20), None, 2)
+
+
 async def test_overload_that_lasts_says_when_to_come_back(client, fake):
     _, error = await drain(client, fake, script="failing", status=429, retry_after=60)
     assert (type(error), error.retry_after, fake[1]["requests"]) == (UpstreamRateLimited, 60.0, 1)

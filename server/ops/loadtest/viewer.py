@@ -10,8 +10,11 @@ from server.events import FINAL, Aborted, Content, Cursor, Done, FinalEvent
 from server.ops.loadtest.plan import Plan
 from server.ops.loadtest.tally import Tally
 
-GATE_GRACE = 1.0
-"""Seconds after a pause's answer within which another node may still send what is above the gate."""
+GATE_GRACE = 0.25
+"""Seconds after a pause's answer within which what is above the gate may still be read.
+
+The node that was asked sends none, another one none after 0.1; the rest is for the way here.
+"""
 
 
 class World:
