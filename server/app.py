@@ -40,8 +40,8 @@ from server.session.producers import Rules
 from server.session.scripts import load
 from server.session.store import Store
 from server.settings import Settings
-from server.transport import api, guard, health, named
-from server.transport.access import ACCESS, PUBLIC, Access, identity
+from server.transport import api, guard, health, named, ws
+from server.transport.access import ACCESS, LATER, PUBLIC, Access, identity
 from server.transport.arrivals import arrivals
 from server.transport.context import CONTEXT, Context
 from server.transport.doorstep import ADDRESSES
@@ -85,6 +85,7 @@ def create_app(settings: Settings, *, upstreams: Mapping[str, Source] | None = N
     shown = {name: partial(_page, *page) for name, page in _pages().items()}
     for name, page in shown.items():
         app.router.add_get(f"/{name}", page)
+    app[LATER] = frozenset({ws.any_session})
     app[PUBLIC] = frozenset({health.healthz, health.readyz, *shown.values()})
     return app
 

@@ -6,8 +6,9 @@ route has to hand it on, and none can forget to: the node asks for it by itself.
 
 import math
 import time
+from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from server.errors import Forbidden, NotFound, Unauthorized
@@ -22,12 +23,32 @@ class Right(StrEnum):
     ADMIN = "admin"
 
 
+class Follows:
+    """The viewers that somebody has with a ticket; `renew` says on all nodes that it is in use."""
+
+    __slots__ = ("renew", "viewers")
+
+    def __init__(self, renew: Callable[[], None]) -> None:
+        self.renew = renew
+        self.viewers = 0
+
+    def begin(self) -> None:
+        """Count one more viewer."""
+        self.viewers += 1
+        self.renew()
+
+    def end(self) -> None:
+        """Count one viewer less."""
+        self.viewers -= 1
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Somebody; `principal` is None for whoever asks a server that wants to know nobody's name.
 
     With a `session` the rights are for that one alone. They end at `until` (Unix seconds), and with the
-    API key that `proof` names. `ticket` is the id of the ticket that was shown.
+    API key that `proof` names. `ticket` is the id of the ticket that was shown, and `follows` what it is
+    used for.
     """
 
     principal: str | None
@@ -36,6 +57,7 @@ class Caller:
     until: float = math.inf
     proof: str = ""
     ticket: str = ""
+    follows: Follows | None = field(default=None, compare=False, repr=False)
 
     def demand(self, right: Right, sid: str, owner: str | None) -> None:
         """Raise unless they may do that to a session of `owner`; to a stranger it is not there."""

@@ -110,7 +110,8 @@ _SESSION: Json = {
     "TicketOrder": record(
         "What a ticket is to permit, and the seconds in which it must be shown first.",
         ("rights", "ttl"),
-        rights=list_of({"enum": ["read", "control"]}, 1) | {"default": ["read"]},
+        rights=list_of({"enum": ["read", "control"]}, 1)
+        | {"maxItems": 2, "uniqueItems": True, "default": ["read"]},
         ttl={"type": "number", "minimum": 1, "maximum": 3600, "default": 60},
     )
     | {"additionalProperties": False},

@@ -36,7 +36,7 @@ class Auth:
 
     def holds(self, caller: Caller) -> bool:
         """Say whether what a caller has shown is still good."""
-        return caller.until > time.time() and (not caller.proof or self._keys.holds(caller.proof))
+        return caller.until > time.time() and (not caller.proof or self._keys.holds(caller))
 
 
 def _token_reader(settings: Settings) -> Callable[[str], Caller | None]:

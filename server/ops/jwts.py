@@ -28,22 +28,27 @@ class _Key(NamedTuple):
 
 
 def parse(text: str) -> tuple[_Key, ...]:
-    """Read a JWKS; raise `ValueError`, which does not quote it."""
+    """Read a JWKS with at least one key for us; raise `ValueError`, which does not quote it."""
     try:
-        listed = orjson.loads(text)["keys"]
-        return tuple(_key(found) for found in listed if found.get("use", "sig") == "sig")
-    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError, PyJWTError):
-        raise ValueError("expected a JWKS of RSA, P-256 or octet keys") from None
+        keys = tuple(key for found in orjson.loads(text)["keys"] if (key := _key(found)) is not None)
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        keys = ()
+    if not keys:
+        raise ValueError("expected a JWKS with RSA, P-256 or octet keys")
+    return keys
 
 
-def _key(found: dict[str, Any]) -> _Key:
-    algorithm = _ALGORITHMS[found["kty"]]
-    if found.get("alg", algorithm) != algorithm or found.get("crv", "P-256") != "P-256":
-        raise TypeError
-    made = jwt.PyJWK(found, algorithm)
-    if algorithm == "HS256" and len(made.key) < LEAST_SECRET:
-        raise TypeError
-    return _Key(found.get("kid"), algorithm, made.key)
+def _key(found: Any) -> _Key | None:
+    """Return a key; None for one that we cannot use, which a set may hold (RFC 7517, section 5)."""
+    try:
+        algorithm = _ALGORITHMS[found["kty"]]
+        made = jwt.PyJWK(found, algorithm)
+        short = algorithm == "HS256" and len(made.key) < LEAST_SECRET
+        fits = found.get("alg", algorithm) == algorithm and found.get("crv", "P-256") == "P-256"
+    except (KeyError, TypeError, AttributeError, ValueError, PyJWTError):
+        return None
+    ours = fits and not short and found.get("use", "sig") == "sig"
+    return _Key(found.get("kid"), algorithm, made.key) if ours else None
 
 
 class Tokens:
@@ -53,7 +58,7 @@ class Tokens:
         self, secret: str | None, jwks: Path | None, issuer: str | None, audience: str | None
     ) -> None:
         self._fixed = (_Key(None, "HS256", secret.encode()),) if secret else ()
-        self._file = Watched(jwks, parse) if jwks is not None else None
+        self._file = Watched[tuple[_Key, ...]](jwks, parse, ()) if jwks is not None else None
         self._issuer = issuer
         self._audience = audience
 

@@ -85,16 +85,24 @@ class KeyRing:
             self._fixed = _by_hash(("", line) for line in lines)
         except ValueError as error:
             raise SettingsError(f"keys: {error}") from None
-        self._file = Watched(path, parse) if path is not None else None
+        self._file = Watched[Mapping[str, Key]](path, parse, {}) if path is not None else None
 
     def find(self, key: str) -> Caller | None:
         """Return who shows that key."""
         found = self._get(hash_of(key))
         return found.caller if found else None
 
-    def holds(self, proof: str) -> bool:
-        """Say whether a key that was shown is still good."""
-        return self._get(proof) is not None
+    def holds(self, caller: Caller) -> bool:
+        """Say whether the key that a caller has shown is still theirs and gives them what they have.
+
+        Of a ticket it is the key that it was issued with: that of the session's owner, or an operator's.
+        """
+        key = self._get(caller.proof)
+        if key is None:
+            return False
+        operates = Right.ADMIN in key.rights
+        theirs = key.caller.principal == caller.principal or (operates and caller.ticket != "")
+        return theirs and (operates or caller.rights <= key.rights)
 
     def _get(self, hash: str) -> Key | None:
         written: Mapping[str, Key] = self._file.value if self._file else {}

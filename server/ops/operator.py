@@ -1,7 +1,7 @@
 """For the operator at a terminal: what runs on a server, one session's stream, its facts, its end.
 
-Plain HTTP to a running server, as any client would. A key, where the server wants one, comes from
-the variable OPERATOR_KEY or a file, since everyone may see a process's arguments.
+A key, where the server wants one, comes from the variable TW_TOKEN or a file, since everyone may see a
+process's arguments.
 """
 
 import argparse
@@ -11,79 +11,27 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
-from urllib.parse import quote, urlencode, urlsplit
+from typing import Any
+from urllib.parse import quote
 
-from server import urls
+from server.ops import asking
 from server.ops.arguments import Parser
+from server.ops.asking import CREDENTIAL, Failure, Server, printable
 from server.settings import SettingsError
 
-TIMEOUT = 60.0  # seconds without a byte; a stream gives a sign of life every `heartbeat`
 AGAIN = 0.5  # seconds until a stream that broke off is asked for again
 PATIENCE = 60.0  # seconds of trying that
 NOTICES = ("session", "paused", "resumed", "reset", "moving", "ping")
-
-
-class Failure(Exception):
-    """The server refuses or cannot be reached; the message is one line. `lasting`: for good."""
-
-    def __init__(self, message: str, *, lasting: bool) -> None:
-        super().__init__(message)
-        self.lasting = lasting
-
-
-class Server(NamedTuple):
-    """A running server, and the key it is asked with."""
-
-    url: str
-    key: str | None
-
-    @contextmanager
-    def ask(self, method: str, path: str, **query: Any) -> Iterator[http.client.HTTPResponse]:
-        """Yield the answer, whose body is still to be read; raise `Failure`."""
-        parts = urlsplit(self.url)
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
-        target = f"{parts.path.rstrip('/')}{path}" + (f"?{urlencode(query)}" if query else "")
-        with closing(kind(parts.hostname or "", parts.port, timeout=TIMEOUT)) as connection:
-            try:
-                connection.request(method, target, headers=headers)
-                answer = connection.getresponse()
-            except (OSError, http.client.HTTPException):
-                raise Failure(f"{urls.masked(self.url)} cannot be reached", lasting=False) from None
-            with answer:
-                if answer.status >= 400:
-                    raise Failure(_complaint(answer), lasting=answer.status < 500)
-                yield answer
-
-    def json(self, method: str, path: str, **query: Any) -> Any:
-        """Return the answer's body; raise `Failure`."""
-        with self.ask(method, path, **query) as answer:
-            try:
-                return json.loads(answer.read())
-            except (ValueError, OSError, http.client.HTTPException):
-                raise Failure(f"{urls.masked(self.url)} is no tokenwire", lasting=True) from None
-
-
-def _complaint(answer: http.client.HTTPResponse) -> str:
-    try:
-        return f"{printable(json.loads(answer.read())['error']['message'])} ({answer.status})"
-    except (ValueError, KeyError, TypeError):
-        return f"the server answered {answer.status}"
-
-
-def printable(text: str) -> str:
-    """Return a text that cannot steer a terminal: its control characters as `?`, but for line ends."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)
 
 
 def _parser(name: str, about: str, *, session: bool = True) -> argparse.ArgumentParser:
     parser = Parser(prog=f"tokenwire {name}", description=about)
     default = f"http://127.0.0.1:{os.environ.get('TOKENWIRE_PORT') or os.environ.get('PORT') or 8080}"
     parser.add_argument("--url", default=default, help=f"the server; by default {default}")
-    parser.add_argument("--key-file", metavar="FILE", help="file with a key; else OPERATOR_KEY")
+    parser.add_argument("--key-file", metavar="FILE", help=f"file with a key; else {CREDENTIAL}")
     parser.add_argument("--json", action="store_true", help="print what the server says, as it says it")
     if session:
         parser.add_argument("session", type=lambda sid: quote(sid, safe=""), help="a session's id")
@@ -91,20 +39,14 @@ def _parser(name: str, about: str, *, session: bool = True) -> argparse.Argument
 
 
 def _run(given: argparse.Namespace, work: Callable[[Server, argparse.Namespace], int]) -> int:
-    key = os.environ.get("OPERATOR_KEY")
+    key = os.environ.get(CREDENTIAL)
     try:
-        urls.http(given.url)
         if given.key_file:
             key = Path(given.key_file).read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise SettingsError(f"--key-file: {error.strerror}") from None
-    except ValueError as error:
-        raise SettingsError(f"--url: {error}") from None
-    try:
-        return work(Server(given.url, key or None), given)
-    except Failure as error:
-        print(f"tokenwire: {error}", file=sys.stderr)
-        return 1
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a text"
+        raise SettingsError(f"--key-file: {reason}") from None
+    return asking.run(partial(work, Server.at(given.url, key), given))
 
 
 def sessions(argv: Sequence[str]) -> int:
@@ -115,7 +57,7 @@ def sessions(argv: Sequence[str]) -> int:
 
 
 def _sessions(server: Server, given: argparse.Namespace) -> int:
-    found = server.json("GET", "/v1/sessions", limit=given.limit)["sessions"]
+    found = server.json("GET", "/v1/sessions", "sessions", limit=given.limit)["sessions"]
     if given.json:
         print(json.dumps(found))
         return 0
@@ -140,7 +82,7 @@ def inspect(argv: Sequence[str]) -> int:
 
 
 def _inspect(server: Server, given: argparse.Namespace) -> int:
-    session = server.json("GET", f"/v1/sessions/{given.session}")
+    session = server.json("GET", f"/v1/sessions/{given.session}", "text")
     text = session.pop("text")
     session |= {"text": text} if given.text else {"characters": len(text)}
     if given.json:
@@ -157,7 +99,7 @@ def abort(argv: Sequence[str]) -> int:
 
 
 def _abort(server: Server, given: argparse.Namespace) -> int:
-    answer = server.json("POST", f"/v1/sessions/{given.session}/abort")
+    answer = server.json("POST", f"/v1/sessions/{given.session}/abort", "upstream_closed")
     if given.json:
         print(json.dumps(answer))
         return 0
@@ -201,7 +143,7 @@ def _follow(server: Server, path: str, after: str | None) -> Iterator[dict[str, 
         try:
             query = {"stream": "ndjson"} | ({"after": after} if after else {})
             with server.ask("GET", path, **query) as answer:
-                for item in _items(answer):
+                for item in _items(server, answer):
                     until = time.monotonic() + PATIENCE
                     if item["type"] not in NOTICES:
                         after = item["id"]
@@ -217,11 +159,23 @@ def _follow(server: Server, path: str, after: str | None) -> Iterator[dict[str, 
         time.sleep(0 if final else AGAIN)
 
 
-def _items(answer: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
-    """Yield what a stream brings until it ends or breaks off."""
-    lines = iter(answer)
-    while True:
-        try:
-            yield json.loads(next(lines))
-        except (StopIteration, ValueError, OSError, http.client.HTTPException):
-            return
+def _items(server: Server, answer: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
+    """Yield what a stream brings until it ends or breaks off; raise `Failure` if it is none of ours."""
+    said = answer.status == 204
+    with suppress(OSError, http.client.HTTPException):
+        for line in answer:
+            if line.endswith(b"\n"):  # else it broke off in the middle
+                yield _item(server, line)
+                said = True
+    if not said:
+        raise server.strange(lasting=False)
+
+
+def _item(server: Server, line: bytes) -> dict[str, Any]:
+    try:
+        item: dict[str, Any] = json.loads(line)
+        if item["type"] in NOTICES or isinstance(item["id"], str):
+            return item
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise server.strange(lasting=True)

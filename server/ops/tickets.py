@@ -19,6 +19,8 @@ LIFE = 3600.0
 """Seconds after which a ticket is over, whoever still follows with it."""
 GRACE = 60.0
 """Seconds in which whoever was cut off may come back."""
+LEEWAY = 30.0
+"""Seconds after `ttl` in which a ticket is still new: the clocks of two nodes differ."""
 _VERSION = "t1"
 _LETTERS = {Right.READ: "r", Right.CONTROL: "c"}
 _RIGHTS = {letter: right for right, letter in _LETTERS.items()}

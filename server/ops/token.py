@@ -1,25 +1,22 @@
 """`tokenwire token`: makes an API key, or has a running server issue a ticket."""
 
-import json
 import os
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import quote, urlsplit
 
 from server.callers import Right, rights_of
-from server.errors import TokenwireError, Unauthorized
-from server.ops import keys
+from server.ops import asking, keys
 from server.ops.arguments import Parser
+from server.ops.asking import CREDENTIAL, Server
 from server.settings import SettingsError
-
-CREDENTIAL = "TW_TOKEN"
-"""The variable with the key that a ticket is asked for with; as an argument everybody would see it."""
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run the command and return its exit code; raise `SettingsError` or `TokenwireError`."""
+    """Run the command and return its exit code; raise `SettingsError`."""
     parser = Parser(
         prog="tokenwire token",
         description="Make an API key: the key goes to standard output, its line (name, rights, hash) "
@@ -38,9 +35,9 @@ def run(argv: Sequence[str]) -> int:
     except ValueError as error:
         raise SettingsError(f"--rights: {error}") from None
     if given.session:
-        print(_ticket(given.url, given.session, sorted(rights), given.ttl))
-    else:
-        _key(given.name, rights, given.file)
+        server = Server.at(given.url, os.environ.get(CREDENTIAL))
+        return asking.run(partial(_ticket, server, given.session, sorted(rights), given.ttl))
+    _key(given.name, rights, given.file)
     return 0
 
 
@@ -53,25 +50,26 @@ def _key(name: str, rights: frozenset[Right], file: Path | None) -> None:
         print(kept.line, file=sys.stderr)
     else:
         try:
-            descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            with os.fdopen(descriptor, "a") as opened:
-                opened.write(kept.line + "\n")
+            descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+            with os.fdopen(descriptor, "rb+") as opened:
+                opened.write(f"{_line_end(opened)}{kept.line}\n".encode())
         except OSError as error:
             raise SettingsError(f"{file}: {error.strerror}") from None
     print(key)
 
 
-def _ticket(url: str, sid: str, rights: Sequence[str], ttl: float) -> str:
-    """Ask a server for a ticket; return the URL to follow the session with."""
-    headers = {"Content-Type": "application/json"}
-    if credential := os.environ.get(CREDENTIAL):
-        headers["Authorization"] = f"Bearer {credential}"
-    base, body = url.rstrip("/"), json.dumps({"rights": rights, "ttl": ttl}).encode()
-    request = urllib.request.Request(f"{base}/v1/sessions/{sid}/tickets", body, headers)
-    try:
-        with urllib.request.urlopen(request, timeout=10) as response:
-            return base.partition("/v1")[0] + str(json.load(response)["url"])
-    except urllib.error.HTTPError as error:
-        raise Unauthorized(f"{error.code}: {json.load(error)['error']['message']}") from None
-    except (OSError, ValueError, KeyError) as error:
-        raise TokenwireError(f"{base} does not answer as it should: {type(error).__name__}") from None
+def _line_end(file: BinaryIO) -> str:
+    """Return what the last line of a file lacks: an editor may have left it without its end."""
+    if not file.seek(0, os.SEEK_END):
+        return ""
+    file.seek(-1, os.SEEK_END)
+    return "" if file.read(1) == b"\n" else "\n"
+
+
+def _ticket(server: Server, sid: str, rights: Sequence[str], ttl: float) -> int:
+    """Have a server issue a ticket; print the URL to follow the session with."""
+    order = {"rights": rights, "ttl": ttl}
+    told = server.json("POST", f"/v1/sessions/{quote(sid, safe='')}/tickets", "url", order)
+    parts = urlsplit(server.url)
+    print(f"{parts.scheme}://{parts.netloc}{told['url']}")
+    return 0

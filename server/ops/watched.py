@@ -19,13 +19,15 @@ T = TypeVar("T")
 class Watched(Generic[T]):
     """What `parse` makes of a file's text; raise `SettingsError` if it cannot be read at first.
 
-    A file that turns bad later, perhaps while it is being written, leaves what was read before. Its
+    A file that turns bad later, perhaps while it is being written, leaves what was read before; one that
+    is gone leaves `nothing`, unless it was there a moment ago and may be about to be replaced. Its
     content is never quoted.
     """
 
-    def __init__(self, path: Path, parse: Callable[[str], T]) -> None:
+    def __init__(self, path: Path, parse: Callable[[str], T], nothing: T) -> None:
         self._path = path
         self._parse = parse
+        self._nothing = nothing
         self._mark = self._look()
         self._value = self._read()
         self._next = time.monotonic() + LOOK
@@ -35,26 +37,38 @@ class Watched(Generic[T]):
         """What the file says, as of a second ago."""
         now = time.monotonic()
         if now >= self._next:
+            self._refresh(seen_lately=now < self._next + LOOK)
             self._next = now + LOOK
-            self._refresh()
         return self._value
 
-    def _refresh(self) -> None:
+    def _refresh(self, *, seen_lately: bool) -> None:
         mark = self._look()
+        if mark is None and not (self._mark is not None and seen_lately):
+            self._lose()
         if mark == self._mark:
             return
         self._mark = mark
+        if mark is None:
+            return
         try:
             self._value = self._read()
             log.info("%s was read again", self._path)
         except SettingsError as error:
             log.error("%s; what it said before still holds", error)
 
+    def _lose(self) -> None:
+        if self._value is not self._nothing:
+            self._value = self._nothing
+            log.error("%s is gone; nothing that it said holds any more", self._path)
+
     def _look(self) -> tuple[int, int, int] | None:
+        """Return what changes when the file does; None when there is none."""
         try:
             found = self._path.stat()
-        except OSError:
+        except FileNotFoundError:
             return None
+        except OSError as error:
+            return 0, 0, error.errno or 0
         return found.st_mtime_ns, found.st_size, found.st_ino
 
     def _read(self) -> T:

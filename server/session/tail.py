@@ -139,12 +139,16 @@ class Tail:
         """Add a viewer, which reads nothing until it is pushed."""
         viewer = Viewer(self, self.encoding(dialect), sink, timeout)
         self.viewers[viewer] = None
+        if viewer.follows is not None:
+            viewer.follows.begin()
         self._changed(self)
         return viewer
 
     def leave(self, viewer: Viewer) -> None:
         """Remove a viewer."""
         if self.viewers.pop(viewer, viewer) is None:
+            if viewer.follows is not None:
+                viewer.follows.end()
             self._changed(self)
 
     def forms(self) -> Iterator[tuple[str, Viewer]]:

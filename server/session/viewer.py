@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Protocol
 
+from server.callers import CALLER
 from server.counts import COUNTS
 from server.session.log import Log
 
@@ -95,6 +96,7 @@ class Viewer:
         "_catching_up",
         "encoding",
         "ended",
+        "follows",
         "frozen",
         "held",
         "position",
@@ -108,6 +110,7 @@ class Viewer:
         self.encoding = encoding
         self.sink = sink
         self.timeout = timeout
+        self.follows = CALLER.get().follows
         self.position = 0
         self.held = False
         self.frozen = False

@@ -6,14 +6,16 @@ but to call the node.
 
 import time
 from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
 
 from aiohttp import web
 
-from server.callers import CALLER, NOBODY, OPEN, Caller
+from server.callers import CALLER, NOBODY, OPEN, Caller, Follows
 from server.errors import Unauthorized
 from server.ops import tickets
 from server.ops.auth import Auth
-from server.ops.tickets import GRACE
+from server.ops.tickets import GRACE, LEEWAY
 from server.session.ledger import Ledger
 from server.settings import Settings
 from server.transport.doors import Doors
@@ -34,7 +36,7 @@ class Access:
         pages: Pages,
         settings: Settings,
     ) -> None:
-        self.doors = Doors(auth.holds, self._use, settings.max_streams, GRACE / 3)
+        self.doors = Doors(auth.holds, settings.max_streams, GRACE / 3)
         self.secret = secret
         self.holds = auth.holds
         self._auth = auth
@@ -72,13 +74,10 @@ class Access:
         ticket = tickets.verify(text, self.secret)
         if ticket is None or not self._auth.holds(ticket.caller):
             raise Unauthorized("The ticket is not valid.")
-        if time.time() > ticket.by and not await self._ledger.in_use(ticket.id):
+        if time.time() > ticket.by + LEEWAY and not await self._ledger.in_use(ticket.id):
             raise Unauthorized("The ticket has expired.")
-        self._use(ticket.id)
-        return ticket.caller
-
-    def _use(self, ticket: str) -> None:
-        self._ledger.use(ticket, GRACE)
+        # Only who reads the session's stream with it may come back: not who was refused, nor who polls.
+        return replace(ticket.caller, follows=Follows(partial(self._ledger.use, ticket.id, GRACE)))
 
     async def aclose(self) -> None:
         """Stop."""
@@ -88,6 +87,8 @@ class Access:
 ACCESS = web.AppKey("access", Access)
 PUBLIC = web.AppKey("public", frozenset[Handler])
 """The handlers that nobody needs credentials for."""
+LATER = web.AppKey("later", frozenset[Handler])
+"""The handlers of sockets that may begin with their credentials."""
 
 
 def _ticket_in(request: web.Request) -> str | None:
@@ -121,5 +122,4 @@ async def identity(request: web.Request, handler: Handler) -> web.StreamResponse
 
 
 def _may_say_later(request: web.Request) -> bool:
-    """Say whether this opens a socket that may begin with its credentials."""
-    return upgrades(request) and request.path.endswith("/v1/ws")
+    return upgrades(request) and request.match_info.handler in request.app[LATER]

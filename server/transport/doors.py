@@ -16,12 +16,12 @@ LOOK = 1.0
 class Door:
     """One open request: whose it is, and how to end it."""
 
-    __slots__ = ("caller", "leave", "used")
+    __slots__ = ("caller", "leave", "renewed")
 
     def __init__(self, caller: Caller, leave: Callable[[], object], now: float) -> None:
         self.caller = caller
         self.leave = leave
-        self.used = now
+        self.renewed = now
 
 
 DOOR = web.RequestKey("door", Door)
@@ -29,16 +29,13 @@ _UNWATCHED = nullcontext()
 
 
 class Doors:
-    """All of a node. `holds` says whether credentials are still good, `use` that a ticket is in use.
+    """All of a node. `holds` says whether credentials are still good.
 
-    One principal has `most` at a time. Tickets are said to be in use every `period` seconds.
+    One principal has `most` at a time. Tickets that are followed with are renewed every `period` seconds.
     """
 
-    def __init__(
-        self, holds: Callable[[Caller], bool], use: Callable[[str], None], most: int, period: float
-    ) -> None:
+    def __init__(self, holds: Callable[[Caller], bool], most: int, period: float) -> None:
         self._holds = holds
-        self._use = use
         self._most = most
         self._period = period
         self._doors: set[Door] = set()
@@ -93,9 +90,9 @@ class Doors:
         if caller is not NOBODY and not self._holds(caller):
             self._doors.discard(door)
             door.leave()
-        elif caller.ticket and now - door.used >= self._period:
-            door.used = now
-            self._use(caller.ticket)
+        elif (follows := caller.follows) and follows.viewers and now - door.renewed >= self._period:
+            door.renewed = now
+            follows.renew()
 
     async def aclose(self) -> None:
         """Stop looking."""

@@ -17,8 +17,8 @@ from server.transport.context import CONTEXT
 
 
 class _Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    rights: Annotated[list[Right], msgspec.Meta(min_length=1)] = msgspec.field(
-        default_factory=lambda: [Right.READ]
+    rights: Annotated[list[Right], msgspec.Meta(min_length=1, max_length=len(tickets.GIVEN))] = (
+        msgspec.field(default_factory=lambda: [Right.READ])
     )
     ttl: Annotated[float, msgspec.Meta(ge=1, le=tickets.LIFE)] = 60.0
 
@@ -45,4 +45,6 @@ def _asked(body: dict[str, object]) -> _Asked:
         raise InvalidRequest(str(error)) from None
     if not tickets.GIVEN.issuperset(asked.rights):
         raise InvalidRequest("A ticket carries read and control only.")
+    if len(set(asked.rights)) < len(asked.rights):
+        raise InvalidRequest("A ticket carries each right once.")
     return asked

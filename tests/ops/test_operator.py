@@ -10,6 +10,7 @@ from server.cli import main
 from server.ops.operator import printable
 from tests.clients import start
 from tests.processes import demo_text
+from tests.security.people import KEYS, LINES
 
 
 @pytest.fixture
@@ -108,6 +109,37 @@ async def test_a_broken_connection_is_taken_up_again(run, tmp_path):
         await runner.cleanup()
     assert (code, out) == (0, "aa")
     assert asked == [None, "1-1", "1-1", "1-3"]
+
+
+async def test_a_key_comes_from_the_environment(make_node, run, monkeypatch):
+    server = await make_node(keys=LINES)
+    monkeypatch.setenv("TW_TOKEN", KEYS["alice"])
+    refused = "tokenwire: The credentials do not include the right to admin. (403)\n"
+    assert await run("sessions", f"--url={server.url('')}") == (1, "", refused)
+    monkeypatch.setenv("TW_TOKEN", KEYS["operator"])
+    assert (await run("sessions", f"--url={server.url('')}", "--json"))[:2] == (0, "[]\n")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"<html>", b"<html>\n", b"[1]\n", b"7\n", b'{"a":1}\n', b'{"type":"content"}\n', b"\n"],
+)
+async def test_a_server_of_another_kind_is_not_asked_for_ever(run, monkeypatch, body):
+    monkeypatch.setattr("server.ops.operator.PATIENCE", 0)
+
+    async def page(_request: web.BaseRequest) -> web.Response:
+        return web.Response(body=body, content_type="text/html")
+
+    runner = web.ServerRunner(web.Server(page))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        for tool in (("tail", "x"), ("inspect", "x"), ("abort", "x"), ("sessions",)):
+            found = await run(tool[0], f"--url={url}", *tool[1:])
+            assert found == (1, "", f"tokenwire: {url} is no tokenwire\n")
+    finally:
+        await runner.cleanup()
 
 
 @pytest.mark.parametrize("tool", ["sessions", "inspect", "tail", "abort"])

@@ -21,6 +21,7 @@ SECRET = "s" * 40
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 EC = ec.generate_private_key(ec.SECP256R1())
 OTHER = ec.generate_private_key(ec.SECP256R1())
+P384 = ec.generate_private_key(ec.SECP384R1())
 RSA_PEM = RSA.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
@@ -142,8 +143,32 @@ def test_a_jwks_is_read_again_when_it_changes(tmp_path, monkeypatch):
 SHORT = {"kty": "oct", "k": base64.urlsafe_b64encode(b"hush").decode()}
 
 
+OTHERS = [
+    {"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", "kid": "o"},
+    {"kty": "from the future"},
+    {"kid": "no kind"},
+    {"kty": "RSA", "n": "cut"},
+    {"kty": "EC", "crv": "P-256", "x": "é", "y": 7},
+    ECAlgorithm.to_jwk(P384.public_key(), as_dict=True),
+    RSAAlgorithm.to_jwk(RSA.public_key(), as_dict=True) | {"alg": "PS256"},
+    SHORT,
+    "hush",
+]
+
+
+@pytest.mark.parametrize("other", OTHERS, ids=repr)
+def test_a_key_that_is_not_understood_is_ignored(tmp_path, other):
+    path = tmp_path / "jwks.json"
+    path.write_text(json.dumps({"keys": [other, *json.loads(jwks())["keys"]]}))
+    auth = Auth(Settings(jwks=path))
+    assert auth.caller(jwt.encode(claims(), EC, "ES256", headers={"kid": "e"})).principal == "jwt:ann"
+    with pytest.raises(Unauthorized):
+        auth.caller(jwt.encode(claims(), P384, "ES384"))
+
+
 BAD = [
-    "", "{}", '{"keys":[{}]}', '{"keys":[{"kty":"OKP"}]}', "[]", '{"keys":["hush"]}',
+    "", "{}", '{"keys":[]}', json.dumps({"keys": OTHERS}),
+    '{"keys":[{}]}', '{"keys":[{"kty":"OKP"}]}', "[]", '{"keys":["hush"]}',
     '{"keys":[{"kty":"RSA","alg":"none"}]}', json.dumps({"keys": [SHORT]}),
 ]  # fmt: skip
 

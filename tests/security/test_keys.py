@@ -1,15 +1,15 @@
 """API keys: minted, kept as hashes, found, taken away."""
 
-import os
-
 import pytest
 
-from server.callers import Right
+from server.callers import Caller, Right
 from server.errors import Unauthorized
 from server.ops import keys, watched
 from server.ops.auth import Auth, demand_identity
 from server.settings import Settings, SettingsError
-from tests.security.people import KEYS, LINES, RIGHTS
+from tests.security.people import KEYS, LINES, RIGHTS, USER
+
+HASH = "0" * 64
 
 
 def test_a_key_is_long_and_only_its_hash_is_kept():
@@ -36,9 +36,6 @@ def test_another_key_is_nobodys(change):
         Auth(Settings(keys=LINES)).caller(change(KEYS["alice"]))
 
 
-HASH = "0" * 64
-
-
 @pytest.mark.parametrize(
     "line",
     ["", "a", f"a:read:{HASH}:x", f":read:{HASH}", f"a b:read:{HASH}", f"{{a}}:read:{HASH}", "a:read:00",
@@ -61,10 +58,97 @@ def test_a_file_of_keys_is_read_again_when_it_changes(tmp_path, monkeypatch, cap
     assert auth.caller(KEYS["bob"]).principal == "key:bob"
     path.write_text("hush, this is no key")
     assert auth.caller(KEYS["bob"]).principal == "key:bob"
-    os.unlink(path)
-    assert auth.caller(KEYS["bob"]).principal == "key:bob"
     assert "line 1: expected keys like" in caplog.text
     assert "hush" not in caplog.text
+
+
+class Clock:
+    """Time that passes when it is told to."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(watched, "time", clock)
+    return clock
+
+
+def good(auth: Auth) -> bool:
+    try:
+        return auth.caller(KEYS["alice"]).principal == "key:alice"
+    except Unauthorized:
+        return False
+
+
+def test_a_file_that_is_gone_holds_no_keys(tmp_path, clock, caplog):
+    """An editor takes a file away for a moment to put another one there: that is forgiven once."""
+    path = tmp_path / "keys"
+    path.write_text(LINES[0])
+    auth = Auth(Settings(keys_file=path))
+    seen = []
+    for there in (True, False, True, False, False, False, True):
+        path.write_text(LINES[0]) if there else path.unlink(missing_ok=True)
+        clock.now += watched.LOOK
+        seen.append(good(auth))
+    assert seen == [True, True, True, True, False, False, True]
+    assert caplog.text.count(f"{path} is gone; nothing that it said holds any more") == 1
+
+
+def test_a_file_that_nobody_has_looked_for_is_not_waited_for(tmp_path, clock):
+    path = tmp_path / "keys"
+    path.write_text(LINES[0])
+    auth = Auth(Settings(keys_file=path))
+    path.unlink()
+    clock.now += 2 * watched.LOOK
+    assert not good(auth)
+
+
+def test_a_file_that_cannot_be_looked_at_is_not_gone(tmp_path, clock, monkeypatch, caplog):
+    path = tmp_path / "keys"
+    path.write_text(LINES[0])
+    auth = Auth(Settings(keys_file=path))
+
+    def refused(*_args, **_more):
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as broken:
+        for name in ("stat", "read_text"):
+            broken.setattr(type(path), name, refused)
+        for _ in range(3):
+            clock.now += watched.LOOK
+            assert good(auth)
+    assert caplog.text.count("Permission denied; what it said before still holds") == 1
+
+
+ALICE, BOB, READ = "key:alice", "key:bob", {Right.READ}
+CHANGED = [
+    (ALICE, USER, "", "alice:create+read+control", True),
+    (ALICE, USER, "", "alice:create+read+control+admin", True),
+    (ALICE, USER, "", "alice:admin", True),
+    (ALICE, USER, "", "alice:read", False),
+    (ALICE, READ, "", "alice:read+control", True),
+    (ALICE, {Right.ADMIN}, "", "alice:create+read+control", False),
+    (ALICE, USER, "", "bob:create+read+control", False),
+    (ALICE, USER, "", "bob:admin", False),
+    (ALICE, READ, "ticket", "alice:read", True),
+    (ALICE, {*READ, Right.CONTROL}, "ticket", "alice:read", False),
+    (ALICE, READ, "ticket", "bob:read", False),
+    (BOB, {*READ, Right.CONTROL}, "ticket", "alice:admin", True),
+    (None, READ, "ticket", "alice:admin", True),
+    (BOB, READ, "ticket", "alice:create+read+control", False),
+]
+
+
+@pytest.mark.parametrize(("principal", "rights", "ticket", "now", "holds"), CHANGED)
+def test_a_key_gives_what_it_gives_now(principal, rights, ticket, now, holds):
+    """A ticket holds for as long as whoever had it issued could have it issued again."""
+    shown = Caller(principal, frozenset(rights), proof=HASH, ticket=ticket)
+    assert Auth(Settings(keys=(f"{now}:{HASH}",))).holds(shown) is holds
 
 
 @pytest.mark.parametrize("credential", ["tw_\udcff", "\udcff.a.b", "é", ""])

@@ -4,13 +4,19 @@ import asyncio
 import base64
 import logging
 import time
+from contextlib import aclosing
 
 import pytest
 
 from server.callers import Right
+from server.ops import metrics
+from server.settings import Settings
+from server.sources import Loaded, as_toml
 from server.transport.bodies import digest_of
 from tests import sources
 from tests.clients import Socket
+from tests.inspect.reader import seconds, session_of, until
+from tests.processes import free_port
 from tests.security.people import KEYS, LINES, SECRET, bearer, signed, ticket
 from tests.waiting import HANG
 
@@ -74,6 +80,61 @@ async def test_nothing_that_was_said_is_in_a_log_or_an_error(make_node, http, ca
         assert secret not in "\n".join(told)
 
 
+async def _show(node, http, key: str, jwt: str) -> tuple[str, str]:
+    """Show each kind of credential in each of its places; return the session and its ticket."""
+    sessions = node.url("/v1/sessions")
+    async with http.post(sessions, json={"prompt": "x"}, headers=bearer("alice")) as response:
+        sid = (await response.json())["id"]
+    wanted = {"json": {"rights": ["read", "control"]}, "headers": bearer("alice")}
+    async with http.post(f"{sessions}/{sid}/tickets", **wanted) as response:
+        ticket = (await response.json())["ticket"]
+    for credential in (key, jwt):
+        async with http.get(
+            f"{sessions}/{sid}", headers={"Authorization": f"Bearer {credential}"}
+        ) as response:
+            assert response.status in (200, 404)  # nobody else's session, but known
+        async with http.get(
+            f"{sessions}/{sid}", headers={"Cookie": f"tokenwire={credential}"}
+        ) as response:
+            assert response.status in (200, 404)
+        async with http.ws_connect(node.url("/v1/ws")) as ws:
+            assert (await Socket(ws).ask("auth", token=credential))["ok"]
+    async with http.get(f"{sessions}/{sid}/events?ticket={ticket}") as response:
+        assert response.status == 200
+    async with http.ws_connect(node.url("/v1/ws"), protocols=("tokenwire.v1", f"ticket.{ticket}")) as ws:
+        assert (await Socket(ws).ask("pause", session=sid))["ok"]
+    async with http.ws_connect(node.url("/v1/ws")) as ws:
+        assert (await Socket(ws).ask("auth", ticket=ticket))["ok"]
+        assert (await Socket(ws).ask("attach", session=sid))["ok"]
+    return sid, ticket
+
+
+async def test_no_credential_is_in_a_metric_a_log_or_what_operators_see(make_node, http, caplog):
+    pyjwt = pytest.importorskip("jwt", reason="PyJWT is not installed")
+    caplog.set_level(logging.DEBUG)
+    source, port = sources.Stepped(), free_port()
+    settings = {"keys": LINES, "secret": SECRET, "jwt_secret": "j" * 32, "log_level": "debug"}
+    node = await make_node({"stepped": source}, **settings)
+    claims = {"sub": "ann", "exp": time.time() + 60, "scope": "read"}
+    jwt = pyjwt.encode(claims, settings["jwt_secret"])
+    served = metrics.served("127.0.0.1", port, node.node.levels, "1", patient=False)
+    inspected = seconds(http, node, headers=bearer("operator"))
+    async with served, aclosing(inspected) as stream:
+        sid, ticket = await _show(node, http, KEYS["alice"], jwt)
+        second, _ = await until(stream, session_of(sid))
+        async with http.get(f"http://127.0.0.1:{port}/metrics") as response:
+            page = await response.text()
+    source.finish()
+    assert "tokenwire_sessions_started_total" in page
+    assert sid in str(second)
+    assert caplog.records
+    hashes = [line.rpartition(":")[2] for line in LINES]
+    pieces = [piece for text in (jwt, ticket) for piece in text.split(".")[1:]]
+    for secret in (*KEYS.values(), *hashes, *pieces, SECRET, settings["jwt_secret"]):
+        for told in (page, str(second), caplog.text):
+            assert secret not in told
+
+
 async def test_a_handler_that_fails_says_where_and_not_what(make_node, http, caplog, monkeypatch):
     node = await make_node({"paced": sources.paced})
 
@@ -127,8 +188,8 @@ async def test_with_a_key_what_a_response_repeats_of_its_request_is_sealed(make_
     assert (HUSH.encode() in kept, len(kept) > 500) == (False, True)
 
 
-@pytest.mark.parametrize("kind", ["jwt_secret", "secret", "api_key"])
+@pytest.mark.parametrize("kind", ["jwt_secret", "secret", "api_key", "log_keys"])
 def test_settings_show_no_secret(kind):
-    from server.settings import Settings
-
-    assert HUSH not in repr(Settings(**{kind: HUSH * 4}))
+    settings = Settings(**{kind: HUSH * 4})
+    assert HUSH not in repr(settings)
+    assert HUSH not in as_toml(Loaded(settings, {}))

@@ -253,3 +253,41 @@ async def test_a_key_that_is_taken_away_ends_what_it_opened(make_node, http, tmp
         assert ws.close_code == 4401
     assert (await answer(http, "GET", url, headers=headers))[0] == 401
     source.finish()
+
+
+async def test_a_key_with_fewer_rights_ends_what_it_opened_with_more(
+    make_node, http, tmp_path, monkeypatch
+):
+    from tests import sources
+    from tests.security.people import LINES
+
+    monkeypatch.setattr("server.ops.watched.LOOK", 0.0)
+    monkeypatch.setattr("server.transport.doors.LOOK", 0.02)
+    path, after = tmp_path / "keys", tmp_path / "after"
+    path.write_text(LINES[0])
+    after.write_text(LINES[0].replace("create+read+control", "read"))
+    source = sources.Stepped()
+    node = await make_node({"stepped": source}, keys_file=path)
+    headers, start = bearer("alice"), {"json": {"prompt": "x"}}
+    sid = (await answer(http, "POST", node.url("/v1/sessions"), headers=headers, **start))[1]["id"]
+    wanted = {"json": {"rights": ["read", "control"]}, "headers": headers}
+    url = node.url(f"/v1/sessions/{sid}")
+    ticket = (await answer(http, "POST", f"{url}/tickets", **wanted))[1]["ticket"]
+    async with http.ws_connect(node.url("/v1/ws"), headers=headers) as ws:
+        assert (await Socket(ws).ask("pause", session=sid))["ok"]
+        after.replace(path)
+        assert (await ws.receive(HANG)).type is aiohttp.WSMsgType.CLOSE
+        assert ws.close_code == 4401
+    async with http.ws_connect(node.url(f"/v1/ws?ticket={ticket}")) as ws:
+        assert (await ws.receive(HANG)).type is aiohttp.WSMsgType.CLOSE
+        assert ws.close_code == 4401
+    assert (await answer(http, "POST", f"{url}/resume", headers=headers))[0] == 403
+    status, found, _ = await answer(http, "GET", url, headers=headers)
+    assert (status, found["status"], found["paused"]) == (200, "running", True)
+    source.finish()
+
+
+@pytest.mark.parametrize("path", ["/v1/models/a/v1/ws", "/api/chat/ws", f"/v1/sessions/{UNKNOWN}/ws"])
+async def test_no_other_socket_says_later_who_opens_it(house, http, path):
+    asked = await answer(http, "GET", house.node.url(path), headers={"Upgrade": "websocket"})
+    assert (asked[0], asked[1]["error"]["code"]) == (401, "unauthorized")

@@ -4,11 +4,13 @@ import asyncio
 import os
 import subprocess
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
-from server.ops.keys import Key, hash_of
+from server.ops.keys import Key, hash_of, parse
 from tests.clients import start
 from tests.security.people import KEYS, LINES, bearer
 
@@ -41,6 +43,15 @@ def test_keys_are_added_to_a_file_that_only_its_owner_reads(tmp_path):
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_last_line_without_an_end_stays_a_line(tmp_path):
+    path = tmp_path / "keys"
+    path.write_text(LINES[0])
+    code, key, _ = run("token", "--name", "new", "--file", str(path))
+    kept = parse(path.read_text())
+    assert (code, [found.name for found in kept.values()]) == (0, ["alice", "new"])
+    assert path.read_text().endswith(f"{hash_of(key.strip())}\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "line"),
     [
@@ -49,10 +60,11 @@ def test_keys_are_added_to_a_file_that_only_its_owner_reads(tmp_path):
         (["--file", "/nowhere/keys"], 2, "tokenwire: /nowhere/keys: No such file or directory"),
         (["--surprise"], 2, "tokenwire: unrecognized arguments: --surprise"),
         (
-            ["--session", "s" * 32, "--url", "http://127.0.0.1:1"],
+            ["--session", "s" * 32, "--url", "http://u:hush@127.0.0.1:1"],
             1,
-            "tokenwire: http://127.0.0.1:1 does ",
+            "tokenwire: http://***@127.0.0.1:1 cannot be reached",
         ),
+        (["--session", "s", "--url", "ftp://h"], 2, "tokenwire: --url: ftp is not supported"),
     ],
 )
 def test_what_it_cannot_do_is_one_line(arguments, code, line):
@@ -75,8 +87,45 @@ async def test_a_ticket_of_a_running_server(make_process, http, tmp_path):
     async with http.get(link.strip()) as response:
         assert (await response.text()).endswith("data: [DONE]\n\n")
     code, _, errors = await asyncio.to_thread(run, *ask, TW_TOKEN=KEYS["bob"])
-    assert (code, errors) == (1, "tokenwire: 404: There is no such session.\n")
+    assert (code, errors) == (1, "tokenwire: There is no such session. (404)\n")
     assert await node.end() < 0
+
+
+STRANGE = {
+    "a redirect": (302, b"", "the server answered 302"),
+    "a proxy's failure": (502, b"<html>", "the server answered 502"),
+    "a refusal that is none of ours": (403, b"[]", "the server answered 403"),
+    "a page": (200, b"<html>", "{url} is no tokenwire"),
+    "a list": (200, b"[]", "{url} is no tokenwire"),
+    "no URL": (201, b"{}", "{url} is no tokenwire"),
+}
+
+
+@pytest.mark.parametrize(("status", "body", "line"), STRANGE.values(), ids=STRANGE)
+async def test_a_key_goes_to_no_other_server(status, body, line):
+    """Neither where a server sends us, nor to a proxy that the environment names."""
+    seen: dict[str, list[str]] = {"server": [], "other": []}
+    urls = {}
+
+    def serve(name: str) -> web.ServerRunner:
+        async def handler(request: web.BaseRequest) -> web.Response:
+            seen[name].append(request.headers["Authorization"])
+            return web.Response(status=status, body=body, headers={"Location": urls["other"]})
+
+        return web.ServerRunner(web.Server(handler))
+
+    async with AsyncExitStack() as running:
+        for name in seen:
+            runner = serve(name)
+            await runner.setup()
+            running.push_async_callback(runner.cleanup)
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            urls[name] = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        ask = ("token", "--session", "s" * 32, "--url", urls["server"])
+        proxy = {"http_proxy": urls["other"], "no_proxy": ""}
+        code, out, errors = await asyncio.to_thread(run, *ask, TW_TOKEN="tw_x", **proxy)
+    assert (code, out, errors) == (1, "", f"tokenwire: {line.format(url=urls['server'])}\n")
+    assert seen == {"server": ["Bearer tw_x"], "other": []}
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

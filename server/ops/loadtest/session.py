@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from server.client import Client, Report, Stream, Unreachable
 from server.errors import TokenwireError
 from server.events import Content, Cursor
+from server.ops.asking import CREDENTIAL
 from server.ops.loadtest.plan import Plan
 from server.ops.loadtest.viewer import GATE_GRACE, Course, Viewer, World
 
 PROMPT = "a test of load"
 KEPT = 60
 """Seconds that the server keeps a session of ours, and runs one that nobody watches any more."""
-CREDENTIAL = "TW_TOKEN"
 FAILED = (TokenwireError, Unreachable)
 
 
