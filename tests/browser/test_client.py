@@ -10,9 +10,9 @@ from aiohttp import web
 
 from server.events import Content, Done, ToolCall
 from tests import clients
-from tests.clients import collect, start, text_of
+from tests.clients import collect, control, start, text_of
 from tests.security.people import KEYS, bearer
-from tests.waiting import HANG
+from tests.waiting import HANG, until
 
 READER = Path(__file__).parent / "reader.mjs"
 NODE = shutil.which("node")
@@ -71,13 +71,24 @@ async def test_it_reads_a_session_from_any_place(http, node, transport):
     assert overs == [[0, "over", events[-1]["id"], text_of(events)]]
 
 
+async def watched(http, node, sids, **plan):
+    """Run a plan on sessions that stand still until somebody is there to read them."""
+    for sid in sids:
+        await control(http, node, sid, "pause")
+    reading = asyncio.create_task(run(node.url("/"), **plan))
+    await until(lambda: node.node.leavers or reading.done())
+    for sid in sids:
+        await control(http, node, sid, "resume")
+    return await reading
+
+
 @each
 async def test_it_goes_on_after_a_cut_and_a_switch(http, node, transport):
     sid = await start(http, node, tokens=150, rate=300)
     read = {"session": sid, "transport": transport}
     other = "sse" if transport == "ws" else "ws"
     plan = {"cut": 10, "switch": {"at": 40, "to": other}}
-    lines = await run(node.url("/"), reads=[read], **plan)
+    lines = await watched(http, node, [sid], reads=[read], **plan)
     events = await collect(clients.sse(http, node, sid))
     assert told(lines, "read") == events
     assert told(lines, "refused") == []
@@ -114,7 +125,7 @@ async def test_many_readers_share_one_socket(http, node):
 async def test_a_cut_socket_comes_back_for_all_its_readers(http, node):
     sids = [await start(http, node, tokens=200, rate=300) for _ in range(3)]
     reads = [{"session": sid, "transport": "ws"} for sid in (*sids, sids[0])]
-    lines = await run(node.url("/"), reads=reads, cut=40)
+    lines = await watched(http, node, sids, reads=reads, cut=40)
     for name, sid in enumerate((*sids, sids[0])):
         assert told(lines, "read", name) == await collect(clients.sse(http, node, sid))
         assert "cut" in [lost["why"] for lost in told(lines, "lost", name)]
