@@ -11,6 +11,7 @@ from server.session.codec import PLAIN
 from server.session.commands import append_command, gate_command
 from server.session.connections import RedisUrl
 from server.session.directory import Directory
+from server.session.lease import Lease
 from server.session.log import Entry, Log
 from server.session.pipeline import Pipeline
 from server.session.scripts import load
@@ -224,6 +225,24 @@ async def test_a_hole_is_seen_and_cut_by_who_closes(store, writer, raw):
     result = await store.control(SID, Gate.LIFT, final=ABORTED)
     log = Log((await store.read(SID)).entries)
     assert (result.cursor.seq, log.head, log.closed) == (2, 2, True)
+
+
+@pytest.mark.parametrize("lost", [1, 2])  # a hole, or the end itself
+async def test_who_has_ended_keeps_its_lease_until_its_log_is_whole(store, writer, raw, lost):
+    await writer.append("a")
+    await writer.append("b", final=True)
+    raw.xdel(f"tw:{{{SID}}}:l", str(writer.log.entries[lost].id))
+    lease = Lease(ME, store, 5.0)
+    lease.begin(writer.log.epoch)
+    lease.report = b"{}"
+    assert not await lease.release()
+    assert (await store.read(SID)).meta.lease > 0
+    assert not (await lease.renew()).dense or lost == 2
+    assert lease.running
+    turn = (await store.read(SID)).meta.turn
+    assert await store.restore(ME, writer.log.entries, 5.0, turn, lease.until_ms) is Flag.OK
+    assert await lease.release()
+    assert (await store.read(SID)).meta.lease <= 0
 
 
 async def test_a_wiped_session_stays_wiped(store, writer):

@@ -78,7 +78,7 @@ class Renewal(NamedTuple):
     """What Redis holds of a session: its epoch, last entry, number of entries and of viewers.
 
     `watched` says whether it has had any viewer at all, `now_ms` is Redis'
-    clock, `dense` says that the log has no hole.
+    clock, `dense` says that the log has no hole; to whom leaves after the end, that it is whole.
     """
 
     flag: Flag

@@ -24,6 +24,7 @@ from server.session.store import Identity, Store
 ENTRY_BYTES = 256 * 1024
 LOOK = 0.09
 """Seconds between looks at the gate and at who listens: either also comes by the bell, which may fail."""
+LAST_LOOKS = 3
 LATE = 0.1
 """Seconds that a flight may take without a look at the gate behind it."""
 
@@ -233,11 +234,14 @@ class Appender:
         if seen.flag is not Flag.OK or seen.epoch != epoch or not held:
             self.check()
 
-    async def verify(self) -> None:
-        """Look a last time whether Redis holds what it should; heal it, within a lease."""
-        await self.renew()
-        if self._recovery:
-            await asyncio.wait((self._recovery,), timeout=self.lease.seconds)
+    async def leave(self) -> None:
+        """Look a last time whether Redis holds what it should; heal it, and give the lease back."""
+        for _ in range(LAST_LOOKS):
+            await self.renew()
+            if self._recovery:
+                await asyncio.wait((self._recovery,), timeout=self.lease.seconds)
+            if await self.lease.release():
+                return
 
     def stop(self) -> None:
         """Settle no doubt any more."""

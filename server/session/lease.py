@@ -75,13 +75,20 @@ class Lease:
         self._until = asked + self.seconds
         self.until_ms = now_ms + int(self.seconds * 1000)
 
-    async def release(self) -> None:
-        """Give the lease back, so that nobody waits for it to lapse; a renewal after that is the same."""
-        self.seconds = 0.0
+    async def release(self) -> bool:
+        """Give the lease back, so that nobody waits for it to lapse; a renewal after that is the same.
+
+        Return False if it was kept: this producer has ended, and its log has lost something.
+        """
+        seconds, self.seconds = self.seconds, 0.0
         try:
-            await self.renew()
+            seen = await self.renew()
         except StoreUnavailable:
             log.info("a lease is left to lapse")
+            return True
+        kept = bool(self.report) and seen.flag is Flag.OK and not seen.dense
+        self.seconds = seconds if kept else 0.0
+        return not kept
 
     def _redis_ms(self) -> int:
         # Only for the directory, whose sweep asks Redis' clock again.

@@ -95,8 +95,7 @@ class Producer:
             await self.appender.renew()
             if why in (Over.WRITTEN, Over.CLOSED):
                 await asyncio.sleep(linger)
-                await self.appender.verify()
-                await self.appender.lease.release()
+                await self.appender.leave()
         finally:
             self._reading.cancel()
             self.appender.stop()
