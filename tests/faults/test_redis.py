@@ -36,8 +36,12 @@ async def test_a_redis_that_keeps_a_file_is_waited_for_and_what_the_disk_lost_is
         (file,) = (tmp_path / "r0" / "appendonlydir").glob("*.incr.aof")
         with file.open("r+b") as aof:
             aof.truncate(int(file.stat().st_size * disk))
+        for node in nodes:  # which else may have healed it before it is looked at
+            node.signal(signal.SIGSTOP)
         server.start()
         left.append(client.xlen(key) / held)
+        for node in nodes:
+            node.signal(signal.SIGCONT)
     client.close()
     print(f"left after the kill {left[0]:.0%}, after the power cut {left[1]:.0%}")
     await whole(readers, readings, 200)
