@@ -40,12 +40,19 @@ class RawSink:
     async def drain(self) -> None:
         """Wait until the client has caught up; raise `ConnectionError` when it is gone."""
         # All who wait for a connection wait for one future: who gives up must not cancel it for others.
-        await asyncio.shield(self._request.writer.drain())
+        drained = asyncio.ensure_future(self._request.writer.drain())
+        drained.add_done_callback(_hear)
+        await asyncio.shield(drained)
 
     def abort(self) -> None:
         """Break the connection off, without a clean end."""
         if (transport := self._protocol.transport) is not None:
             transport.abort()
+
+
+def _hear(drained: asyncio.Future[None]) -> None:
+    if not drained.cancelled():
+        drained.exception()  # whoever waited may have given up; then nobody else would look at it
 
 
 class ChunkSink(RawSink):

@@ -1,7 +1,8 @@
 -- Hands a session whose producer's lease has lapsed to an heir, who goes on under a new epoch: behind
 -- what there is, or from nothing. Asked again by the same heir it answers OK.
 -- ARGV: owner, lease ms, ttl ms, the last entry's id as the heir has read it ('' to begin anew), how many
--- heirs a session may have, the most that a lease may have left (ms). What was appended since it read, its upstream would not go on from: MOVED.
+-- heirs a session may have, the most that a lease may have left (ms). What was appended since it read, its
+-- upstream would not go on from: MOVED.
 local held = redis.call('HMGET', meta, 'epoch', 'lease', 'gone', 'owner', 'heirs', 'gate')
 if not held[1] or held[3] then return { 'GONE' } end
 local top = last()
