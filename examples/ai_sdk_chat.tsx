@@ -11,7 +11,13 @@ export function Chat({ id, server = "" }: { id: string; server?: string }) {
   const { messages, sendMessage, status, stop } = useChat({
     id,
     resume: true, // a page that was reloaded shows the answer that is still running
-    transport: new DefaultChatTransport({ api: `${server}/api/chat`, body: { model: "demo" } }),
+    transport: new DefaultChatTransport({
+      api: `${server}/api/chat`,
+      body: { model: "demo" },
+      prepareReconnectToStreamRequest: ({ api, id }) => ({
+        api: `${api}/${encodeURIComponent(id)}/stream?ended=true`, // also one that has ended meanwhile
+      }),
+    }),
   });
 
   // The SDK's own stop() only stops reading; this one ends the generation, whichever node runs it.

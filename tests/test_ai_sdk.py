@@ -23,9 +23,15 @@ async def thinking(request):
     yield Done("tool_calls")
 
 
+async def broken(request):
+    """A part of an answer, and nothing that says it was all."""
+    yield Content("a part")
+    raise ConnectionResetError
+
+
 @pytest.fixture
 async def pair(make_node, stepped):
-    upstreams = {"stepped": stepped, "paced": sources.paced, "thinking": thinking}
+    upstreams = {"stepped": stepped, "paced": sources.paced, "thinking": thinking, "broken": broken}
     return [await make_node(upstreams) for _ in range(2)]
 
 
@@ -121,6 +127,18 @@ async def test_who_comes_back_gets_the_whole_answer_again_from_any_node(pair, ht
     for path in ("c", "nobody"):
         async with http.get(pair[1].url(f"/api/chat/{path}/stream")) as response:
             assert (response.status, await response.text()) == (204, "")
+    async with http.get(pair[1].url("/api/chat/nobody/stream?ended=true")) as response:
+        assert response.status == 204
+    async with http.get(pair[1].url("/api/chat/c/stream?ended=yes")) as response:
+        assert (response.status, (await response.json())["error"]["code"]) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize(("model", "end"), [("thinking", "finish"), ("broken", "error")])
+async def test_what_is_over_comes_again_to_who_asks_for_that_too(pair, http, model, end):
+    _, body = await send(http, pair[0], model=model)
+    assert end in [chunk["type"] for chunk in chunks_of(body)]
+    async with http.get(pair[1].url("/api/chat/c/stream?ended=true")) as response:
+        assert await response.text() == body
 
 
 async def test_any_session_can_be_read_so_from_any_event_on(pair, http):
@@ -290,6 +308,9 @@ async def test_what_is_over_is_not_active_but_its_rest_is_kept(chats, stepped):
     await chats[0].until("r1", "end")
     await chats[1].say("resume", "r2")
     assert await chats[1].next() == {"type": "no-active", "requestId": "r2"}
+    await chats[1].say("resume", "again", body={"ended": True})
+    await chats[1].until("again", "end")
+    assert chats[1].chunks("again") == chats[0].chunks("r1")
     await chats[1].say("resume", "r3", lastSequence=3)
     await chats[1].until("r3", "end")
     assert chats[1].chunks("r3", 4) == chats[0].chunks("r1")[4:]
@@ -346,6 +367,7 @@ BAD_FRAMES = [
     {"type": "resume", "id": "c", "body": {}, "lastSequence": -1},
     {"type": "resume", "id": "c", "body": {}, "lastSequence": "1"},
     {"type": "resume", "id": "c", "body": {}, "lastSequence": True},
+    {"type": "resume", "id": "c", "body": {"ended": "true"}},
 ]
 
 

@@ -68,7 +68,7 @@ CALLS = (
         "get", "/api/chat/{name}/stream", "reconnectChat", "ai-sdk",
         "Stream the chat's answer from its start",
         {200: answer("The stream.", headers=_STREAMS, sse=_SSE), 204: answer("No answer is live.")},
-        refuses=(NotFound,),
+        takes=("endedToo",), refuses=(InvalidRequest, NotFound),
     ),
     Call(
         "post", "/api/chat/{name}/stop", "stopChat", "ai-sdk", "Abort the chat's answer",

@@ -76,6 +76,9 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     ),
     "final": _given("query", "final", {"const": "done"}, "The body's clean end is the session's."),
     "goOn": _given("query", "stream", {"enum": ["true", "false"]}, "`true`: stream what is to come."),
+    "endedToo": _given(
+        "query", "ended", {"enum": ["true", "false"]}, "`true`: the latest answer, be it over."
+    ),
     "startingAfter": _given(
         "query",
         "starting_after",

@@ -76,9 +76,10 @@ async def send(request: web.Request) -> web.StreamResponse:
 
 @routes.get("/api/chat/{name:[^/]+}/stream", allow_head=False)
 async def reconnect(request: web.Request) -> web.StreamResponse:
-    """Stream the chat's answer from its start; 204 if none is live."""
+    """Stream the chat's answer from its start; 204 if none is live, and over is not good enough."""
+    over_too = api.switched(request, "ended")
     seat = await last(request.app[CONTEXT].node, name_from(request))
-    if seat is None or not live(seat):
+    if seat is None or not (over_too or live(seat)):
         return web.Response(status=204)
     return await _stream(request, seat)
 

@@ -81,14 +81,16 @@ class ChatSocket(Dialogue):
 
     async def _resume(self, request_id: str, message: dict[str, Any]) -> None:
         name, held = message.get("id"), message.get("lastSequence")
-        _body(message)
+        over_too = _body(message).get("ended", False)
         if not isinstance(name, str):
             raise InvalidRequest("`id` must be a string.")
         if held is not None and (type(held) is not int or held < 0):
             raise InvalidRequest("`lastSequence` must be a number, 0 or more.")
+        if type(over_too) is not bool:
+            raise InvalidRequest("`ended` is true or false.")
         seat = await last(self._node, name)
         # Who holds a part of an answer gets the rest even when it is over.
-        if seat is None or (held is None and not live(seat)):
+        if seat is None or not (over_too or held is not None or live(seat)):
             self._send("no-active", request_id)
             return
         self._send("start", request_id)

@@ -30,6 +30,14 @@ def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) 
     )
 
 
+def switched(request: web.Request, name: str) -> bool:
+    """Say whether a query's switch is on; without a word it is off."""
+    word = request.query.get(name, "false")
+    if word not in ("true", "false"):
+        raise InvalidRequest(f"`{name}` is true or false.")
+    return word == "true"
+
+
 def sid_from(request: web.Request) -> str:
     """Return the path's session id; what cannot be one is an unknown session."""
     return bodies.sid_in(request.match_info, "sid")

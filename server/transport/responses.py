@@ -10,7 +10,7 @@ from server.events import Cursor, decode_final
 from server.session.seat import Seat
 from server.session.state import Action
 from server.transport import bodies, parts
-from server.transport.api import answer, routes
+from server.transport.api import answer, routes, switched
 from server.transport.context import CONTEXT
 from server.transport.openai import begin, ids, in_openais_words, kept
 from server.transport.parts import Answer
@@ -46,11 +46,9 @@ async def create_response(request: web.Request) -> web.StreamResponse:
 async def get_response(request: web.Request) -> web.StreamResponse:
     """Return the response as it stands; with `?stream=true`, go on after event `starting_after`."""
     seat = await _seat(request)
-    dialect, streams = _dialect(request, seat), request.query.get("stream", "false")
+    dialect, streams = _dialect(request, seat), switched(request, "stream")
     reply = Answer(dialect, ids(seat), _held(request))
-    if streams not in ("true", "false"):
-        raise InvalidRequest("`stream` is true or false.")
-    return await (_object(seat, dialect) if streams == "false" else parts.stream(request, seat, reply))
+    return await (parts.stream(request, seat, reply) if streams else _object(seat, dialect))
 
 
 @routes.post("/v1/responses/{id}/cancel")

@@ -26,7 +26,7 @@ await run(async (task) => {
     try {
       return await read(task, answer);
     } catch (error) {
-      answer = await fetch(`${task.url}/api/chat/${id}/stream`);
+      answer = await fetch(`${task.url}/api/chat/${id}/stream?ended=true`);
       if (answer.status !== 200) throw error;
     }
   }

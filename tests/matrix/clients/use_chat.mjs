@@ -16,11 +16,17 @@ function Page({ task, ended }) {
   const { messages, sendMessage, status, error, stop } = useChat({
     id: task.body.seed,
     resume: loads > 1,
-    transport: new DefaultChatTransport({ api: `${task.url}/api/chat`, body: task.body }),
-    onFinish: ({ isError, isDisconnect }) => {
+    transport: new DefaultChatTransport({
+      api: `${task.url}/api/chat`,
+      body: task.body,
+      prepareReconnectToStreamRequest: ({ api, id }) => ({ api: `${api}/${id}/stream?ended=true` }),
+    }),
+    onFinish: ({ message, isError, isDisconnect }) => {
       // What a user does when the connection is gone.
-      if (isDisconnect) location.reload();
-      else if (!isError) ended(task.asked ? "aborted" : "done");
+      if (isDisconnect) return location.reload();
+      if (isError) return;
+      task.show(textOf(message)); // which React may draw only after this
+      ended(task.asked ? "aborted" : "done");
     },
   });
   const answer = messages.at(-1)?.role === "assistant" ? textOf(messages.at(-1)) : "";
