@@ -15,7 +15,7 @@ import msgspec
 from server.counts import COUNTS
 from server.errors import UnknownModel
 from server.events import Content, Cursor, Error, Reasoning, decode, encode
-from server.session.answers import Flag, Meta
+from server.session.answers import Flag
 from server.session.log import Log
 from server.session.producers import Producers
 from server.session.state import Spec
@@ -51,10 +51,11 @@ class Heirs:
         if self._early(sid):
             return Flag.HELD
         SESSION.set(sid)
-        read = await self._store.peek(sid)
-        flag = await self._inherit(sid, read.meta) if read.meta and not read.meta.gone else None
+        meta = (await self._store.peek(sid)).meta
+        spec = msgspec.json.decode(meta.spec, type=Spec) if meta and not meta.gone else None
+        flag = await self._inherit(sid, meta.digest, spec) if meta and spec else None
         if flag is None:
-            flag = await self._store.claim(sid, self._node, PRODUCER_LOST, self.far)
+            flag = await self._store.claim(sid, self._node, PRODUCER_LOST, self.far, spec)
             COUNTS.takeovers["ended"] += flag is Flag.OK
         mine = flag in (Flag.OK, Flag.HELD)  # else somebody was faster, or it is forgotten: no news
         log.log(logging.INFO if mine else logging.DEBUG, "takeover of a lapsed session: %s", flag)
@@ -73,13 +74,12 @@ class Heirs:
         here = asyncio.get_running_loop().time() - self._here_since
         return min(here, self._store.runner.back_for(sid)) < self._lease
 
-    async def _inherit(self, sid: str, meta: Meta) -> Flag | None:
+    async def _inherit(self, sid: str, digest: str, spec: Spec) -> Flag | None:
         """Become the heir if the session may have one; None if it has to end."""
-        spec = msgspec.json.decode(meta.spec, type=Spec)
         going = await self._going(sid, spec)
         if going is None:
             return None
-        who = Identity(sid, f"{self._node}:{secrets.token_hex(4)}", spec, meta.digest)
+        who = Identity(sid, f"{self._node}:{secrets.token_hex(4)}", spec, digest)
         flag, epoch = await self._producers.inherit(who, *going, heirs=HEIRS)
         if flag is Flag.OK:
             COUNTS.takeovers["inherited"] += 1

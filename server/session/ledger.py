@@ -63,6 +63,14 @@ def renewed(sid: str, spec: Spec, until_ms: int, size: int, *, over: bool) -> tu
     return (note,)
 
 
+def ended(sid: str, spec: Spec) -> tuple[Note, ...]:
+    """Return what says that a session without a producer holds nothing back any more, paused or not."""
+    if spec.principal is None:
+        return ()
+    tag = _tag(spec.principal)
+    return (Note(tag, *(("ZREM", f"tw:{{{tag}}}:{kind}", sid) for kind in "rp")),)
+
+
 class Ledger:
     """Counts; raises `RateLimited` for what is too much. While Redis is away nobody is counted."""
 

@@ -63,13 +63,18 @@ class Store:
         flag, *rest = await self._script("create", who.sid, arguments, beside=(started, live))
         return Flag(flag.decode()), int(rest[0]) if rest else 0
 
-    async def claim(self, sid: str, owner: str, final: bytes, tombstone: float) -> Flag:
+    async def claim(
+        self, sid: str, owner: str, final: bytes, tombstone: float, spec: Spec | None = None
+    ) -> Flag:
         """End a session whose lease has lapsed with `final`: OK, HELD, CLOSED or GONE.
 
         A lease with more than `tombstone` seconds left is cut to that: Redis' clock has gone back.
         """
         arguments = (owner, final, _ms(tombstone))
         flag, *_ = await self._script("claim", sid, arguments, ring=True)
+        if flag == b"OK" and spec is not None:
+            for note in ledger.ended(sid, spec):
+                self._redis.submit(note)
         return Flag(flag.decode())
 
     async def inherit(

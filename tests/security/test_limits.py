@@ -295,6 +295,21 @@ async def _started(http, node, who: str, **body) -> str:
         return (await response.json())["id"]
 
 
+async def test_a_pause_ends_with_its_node(make_process, http):
+    doomed, node = [
+        await make_process(model="demo", keys=",".join(LINES), max_paused=1, lease=1) for _ in range(2)
+    ]
+    for place in (doomed, node):
+        sid = await _started(http, place, "alice", tokens=10_000, rate=100)
+        async with await post(http, place, "alice", f"/v1/sessions/{sid}/pause") as response:
+            assert (await response.json())["paused"]
+        if place is doomed:
+            await doomed.end()
+            async with asyncio.timeout(HANG):
+                while (await _status(http, node, sid)) != "error":
+                    await asyncio.sleep(0.05)
+
+
 async def test_a_principals_bytes_are_counted_on_all_nodes(make_node, http):
     nodes = [await make_node({"paced": sources.paced}, keys=LINES, max_stored=5000) for _ in range(2)]
     sid = await _started(http, nodes[0], "alice", tokens=200)
