@@ -29,6 +29,21 @@ async def paced(request: Request) -> AsyncIterator[Event]:
     yield Done(usage={"completion_tokens": place + 1})
 
 
+class Endless:
+    """An upstream that gives each session `rate` tokens a second, until all are `over`."""
+
+    def __init__(self) -> None:
+        self.over = asyncio.Event()
+
+    async def __call__(self, request: Request) -> AsyncIterator[Event]:
+        place = 0
+        while not self.over.is_set():
+            await asyncio.sleep(1 / float(request.parameters["rate"]))
+            yield Content(token(request.prompt, place))
+            place += 1
+        yield Done()
+
+
 class Stepped:
     """An upstream that gives one token for each `step()`, ends at `finish()`, and knows its end."""
 

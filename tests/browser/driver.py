@@ -112,6 +112,13 @@ async def shown_text(page: Page, pane: int = 0) -> str:
     return bare("".join(await reply.locator(".text").all_text_contents()))
 
 
+async def shows(page: Page, text: str) -> None:
+    """Wait until that is all of the last answer that is shown."""
+    async with asyncio.timeout(WAIT / 1000):
+        while await shown_text(page) != bare(text):
+            await asyncio.sleep(0.02)
+
+
 def bare(markdown: str) -> str:
     return MARKS.sub("", markdown)
 

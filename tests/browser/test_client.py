@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from server.events import Content, Done, ToolCall
-from tests import clients
+from tests import clients, sources
 from tests.clients import collect, control, start, text_of
 from tests.security.people import KEYS, bearer
 from tests.waiting import HANG, until
@@ -21,21 +21,25 @@ each = pytest.mark.parametrize("transport", ["ws", "sse", "fetch"])
 EPOCH = 1795219200123
 
 
-async def output(*arguments):
-    """Run Node; return the lines of JSON that it prints."""
+async def output(*arguments, lines=None):
+    """Run Node; return the lines of JSON that it prints (or put them into `lines` as they come)."""
+    lines = [] if lines is None else lines
     process = await asyncio.create_subprocess_exec(
         NODE, "--no-warnings", "--experimental-websocket", *arguments,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=READER.parents[2],
+        limit=1 << 24,
     )  # fmt: skip
     async with asyncio.timeout(HANG):
-        out, err = await process.communicate()
-    assert err.decode() == ""
-    return [json.loads(line) for line in out.splitlines()]
+        async for line in process.stdout:
+            lines.append(json.loads(line))
+        assert (await process.stderr.read()).decode() == ""
+        await process.wait()
+    return lines
 
 
-async def run(base, **plan):
+async def run(base, lines=None, **plan):
     """Run the reader; return what it told."""
-    return await output(str(READER), base, json.dumps(plan))
+    return await output(str(READER), base, json.dumps(plan), lines=lines)
 
 
 async def run_script(script, *arguments):
@@ -71,24 +75,44 @@ async def test_it_reads_a_session_from_any_place(http, node, transport):
     assert overs == [[0, "over", events[-1]["id"], text_of(events)]]
 
 
-async def watched(http, node, sids, **plan):
-    """Run a plan on sessions that stand still until somebody is there to read them."""
+@pytest.fixture
+def endless():
+    return sources.Endless()
+
+
+@pytest.fixture
+async def flowing(make_node, endless):
+    """A node whose answers are not over before `watched` says so."""
+    return await make_node({"endless": endless})
+
+
+async def watched(http, node, endless, sids, enough, **plan):
+    """Run a plan on answers that begin when all readers are there, and end when these told `enough`."""
     for sid in sids:
         await control(http, node, sid, "pause")
-    reading = asyncio.create_task(run(node.url("/"), **plan))
-    await until(lambda: node.node.leavers or reading.done())
+    lines = []
+    reading = asyncio.create_task(run(node.url("/"), lines, **plan))
+    names = range(len(plan["reads"]))
+    await until(lambda: all(told(lines, "session", name) for name in names) or reading.done())
     for sid in sids:
         await control(http, node, sid, "resume")
+    await until(lambda: enough(lines) or reading.done())
+    endless.over.set()
     return await reading
 
 
 @each
-async def test_it_goes_on_after_a_cut_and_a_switch(http, node, transport):
-    sid = await start(http, node, tokens=150, rate=300)
+async def test_it_goes_on_after_a_cut_and_a_switch(http, flowing, endless, transport):
+    node = flowing
+    sid = await start(http, node, rate=300)
     read = {"session": sid, "transport": transport}
     other = "sse" if transport == "ws" else "ws"
     plan = {"cut": 10, "switch": {"at": 40, "to": other}}
-    lines = await watched(http, node, [sid], reads=[read], **plan)
+
+    def enough(lines):
+        return other in [place["transport"] for place in told(lines, "open")]
+
+    lines = await watched(http, node, endless, [sid], enough, reads=[read], **plan)
     events = await collect(clients.sse(http, node, sid))
     assert told(lines, "read") == events
     assert told(lines, "refused") == []
@@ -122,10 +146,15 @@ async def test_many_readers_share_one_socket(http, node):
     assert most == 1
 
 
-async def test_a_cut_socket_comes_back_for_all_its_readers(http, node):
-    sids = [await start(http, node, tokens=200, rate=300) for _ in range(3)]
+async def test_a_cut_socket_comes_back_for_all_its_readers(http, flowing, endless):
+    node = flowing
+    sids = [await start(http, node, rate=300) for _ in range(3)]
     reads = [{"session": sid, "transport": "ws"} for sid in (*sids, sids[0])]
-    lines = await watched(http, node, sids, reads=reads, cut=40)
+
+    def enough(lines):
+        return all(len(told(lines, "session", name)) == 2 for name in range(4))
+
+    lines = await watched(http, node, endless, sids, enough, reads=reads, cut=40)
     for name, sid in enumerate((*sids, sids[0])):
         assert told(lines, "read", name) == await collect(clients.sse(http, node, sid))
         assert "cut" in [lost["why"] for lost in told(lines, "lost", name)]

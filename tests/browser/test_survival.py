@@ -16,22 +16,22 @@ from tests.browser.driver import (
     notes,
     over,
     picture,
-    shown_text,
+    shows,
     sid,
     state,
     switch,
     tokens,
     wire,
 )  # fmt: skip
-from tests.clients import start
+from tests.clients import collect, session, sse, start, text_of
 from tests.processes import serve
 
 broken = pytest.mark.parametrize("expected", [BROKEN], indirect=True)
 each = pytest.mark.parametrize("transport", ["sse", "ws"])
 
 
-async def test_an_answer_survives_switch_cut_pause_and_reload(page, node):
-    await begin(page, node.url("/"), tokens=200, rate=60)
+async def test_an_answer_survives_switch_cut_pause_and_reload(page, http, node):
+    await begin(page, node.url("/"), tokens=400, rate=60)
     await switch(page, "ws")
     await over(page, "ws")
     await tokens(page, 30)
@@ -46,11 +46,13 @@ async def test_an_answer_survives_switch_cut_pause_and_reload(page, node):
     await page.click("#hold")
     await state(page, "paused")
     await expect(page.locator("#hold")).to_have_text("Resume")
-    before = await shown_text(page)
+    name = await sid(page)
+    gate = (await session(http, node, name))["gate"]
+    before = text_of(await collect(sse(http, node, name), count=gate))
+    await shows(page, before)
     await page.reload()
     await state(page, "paused")
-    while await shown_text(page) != before:
-        await asyncio.sleep(0.02)
+    await shows(page, before)
     await picture(page, "paused")
     await page.click("#hold")
     await state(page, "done")

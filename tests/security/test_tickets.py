@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from server.callers import Caller, Right
 from server.ops import tickets
+from server.transport import bodies
 
 SECRET = b"k" * 32
 SID = "s" * 32
@@ -49,11 +50,16 @@ def test_another_deployments_ticket_is_none():
     assert tickets.verify(TEXT, b"x" * 32) is None
 
 
-def test_a_ticket_is_no_idempotency_key():
-    from server.transport.bodies import sid_of
+def test_no_session_is_named_like_an_option():
+    ids = [bodies.new_sid() for _ in range(500)]
+    ids += [bodies.sid_of(f"key {number}", SECRET) for number in range(500)]
+    assert len(set(ids)) == 1000
+    assert all(bodies.valid_sid(sid) and sid[0] != "-" for sid in ids)
 
+
+def test_a_ticket_is_no_idempotency_key():
     body = TEXT.rpartition(".")[0]
-    assert not TEXT.endswith(sid_of(body, SECRET)[:8])
+    assert not TEXT.endswith(bodies.sid_of(body, SECRET)[:8])
 
 
 @pytest.mark.parametrize("version", ["t2", "", "T1"])
