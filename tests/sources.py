@@ -2,9 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
 
 from server.events import Content, Done, Event
-from server.upstream import Request
+from server.upstream import Request, Source
+from server.upstream.demo import demo
 
 
 def token(sid: str, place: int) -> str:
@@ -29,19 +32,24 @@ async def paced(request: Request) -> AsyncIterator[Event]:
     yield Done(usage={"completion_tokens": place + 1})
 
 
-class Endless:
-    """An upstream that gives each session `rate` tokens a second, until all are `over`."""
+LONG = 100_000
+"""Tokens that no test waits for."""
 
-    def __init__(self) -> None:
-        self.over = asyncio.Event()
 
-    async def __call__(self, request: Request) -> AsyncIterator[Event]:
-        place = 0
-        while not self.over.is_set():
-            await asyncio.sleep(1 / float(request.parameters["rate"]))
-            yield Content(token(request.prompt, place))
-            place += 1
-        yield Done()
+def lasting(over: asyncio.Event) -> Source:
+    """The demo, whose answers last until they are `over` if they are not asked for fewer tokens."""
+    speak = demo()
+
+    async def stream(request: Request) -> AsyncIterator[Event]:
+        asked = replace(request, parameters={"tokens": LONG, **request.parameters})
+        async with aclosing(speak(asked)) as events:
+            async for event in events:
+                yield event
+                if over.is_set() and asked.parameters["tokens"] == LONG:
+                    yield Done()
+                    return
+
+    return stream
 
 
 class Stepped:

@@ -1,5 +1,6 @@
 """A real browser, and its complaints: any, unless a test expects it, fails the test."""
 
+import asyncio
 import io
 import re
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.security.people import LINES
+from tests.sources import lasting
 
 playwright = pytest.importorskip("playwright.async_api", reason="playwright is not installed")
 
@@ -81,11 +83,23 @@ async def context(browser, expected, make_node) -> AsyncIterator:
 
 
 @pytest.fixture
-async def guarded(make_node, tmp_path):
+def the_end() -> asyncio.Event:
+    """Once it is set, the answers of `node` and `guarded` that were asked for `LONG` tokens end."""
+    return asyncio.Event()
+
+
+@pytest.fixture
+async def node(make_node, the_end):
+    """A node whose demo lasts as long as its test needs."""
+    return await make_node({"demo": lasting(the_end)})
+
+
+@pytest.fixture
+async def guarded(make_node, tmp_path, the_end):
     """A node that asks for keys."""
     path = tmp_path / "keys"
     path.write_text("\n".join(LINES))
-    return await make_node(keys_file=path)
+    return await make_node({"demo": lasting(the_end)}, keys_file=path)
 
 
 @pytest.fixture

@@ -3,18 +3,18 @@
 import pytest
 
 from tests.browser.driver import ask, picture, state, tokens, violations
+from tests.sources import LONG
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [375, 1280])
-async def test_axe_finds_nothing(page, make_node, axe, scheme, width):
-    node = await make_node()
+async def test_axe_finds_nothing(page, node, axe, scheme, width):
     await page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
     await page.set_viewport_size({"width": width, "height": 860})
     await page.goto(node.url("/"))
     found = {"welcome": await violations(page, axe)}
     await picture(page, f"welcome-{scheme}-{width}")
-    await ask(page, tokens=300, rate=60, tool_call=True)
+    await ask(page, tokens=LONG, rate=60, tool_call=True)
     await tokens(page, 20)
     await page.click(".fold summary")
     await page.click(".log summary")

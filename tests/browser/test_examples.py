@@ -38,7 +38,9 @@ async def test_a_plain_page_on_a_server_of_ones_own(page, vanilla):
     before = await answer.text_content()
     await page.reload()
     await expect(page.locator("output")).to_have_text("paused")
-    await expect(answer).to_have_text(re.compile(re.escape(before.strip())))
+    await expect(answer).to_have_text(re.compile("You asked about"))
+    # What was on its way when the gate was shut is shown again behind it.
+    assert before.startswith(await answer.text_content())
     await page.click("text=Resume")
     await expect(page.locator("output")).to_have_text("done")
     sid = await page.evaluate("location.hash.slice(1)")

@@ -22,6 +22,7 @@ from tests.browser.driver import (
 )  # fmt: skip
 from tests.processes import demo_text
 from tests.security.people import KEYS, bearer
+from tests.sources import LONG
 
 BLOCKED = """for (const name of ["localStorage", "sessionStorage"]) {
     Object.defineProperty(window, name, { get() { throw new DOMException("no", "SecurityError"); } });
@@ -51,13 +52,14 @@ async def keep(page, chat, turn):
     )
 
 
-async def test_the_way_to_the_prompt_keeps_the_conversation(page, node):
-    await begin(page, node.url("/"), tokens=150, rate=60)
+async def test_the_way_to_the_prompt_keeps_the_conversation(page, node, the_end):
+    await begin(page, node.url("/"), tokens=LONG, rate=60)
     await page.locator(".skip").focus()
     await page.keyboard.press("Enter")
     await expect(page.locator("#prompt")).to_be_focused()
     await expect(page.locator(".ask")).to_have_text("Tell me about streams")
     await page.reload()
+    the_end.set()
     await state(page, "done")
     await is_whole(page)
 
@@ -77,7 +79,7 @@ async def test_what_another_tab_deletes_in_mid_answer_stays_deleted(page, contex
     await ask(page, "kept", **BRIEF)
     await state(page, "done")
     await page.click("#new")
-    await ask(page, "deleted", tokens=5000, rate=60)
+    await ask(page, "deleted", tokens=LONG, rate=60)
     await tokens(page, 5)
     other = await context.new_page()
     await other.goto(node.url("/"))

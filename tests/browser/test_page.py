@@ -26,7 +26,9 @@ from tests.browser.driver import (
     tokens,
     turns,
 )  # fmt: skip
-from tests.security.people import KEYS
+from tests.clients import session
+from tests.security.people import KEYS, bearer
+from tests.sources import LONG
 
 REFUSED = re.compile("401")
 
@@ -188,7 +190,7 @@ async def test_a_failure_is_told_and_can_be_tried_again(page, make_node):
 @pytest.mark.parametrize("expected", [BROKEN], indirect=True)
 async def test_a_session_that_is_gone_is_still_shown_as_kept_and_can_be_asked_for_again(page, http, node):
     await page.goto(node.url("/"))
-    await ask(page, tokens=400, rate=60)
+    await ask(page, tokens=LONG, rate=60)
     await tokens(page, 10)
     sid = (await turns(page))[-1]["sid"]
     await page.goto("about:blank")
@@ -336,7 +338,10 @@ async def test_the_page_is_light_and_needs_no_other_host(page, node):
 
 @pytest.mark.parametrize("expected", [REFUSED], indirect=True)
 @pytest.mark.parametrize("transport", ["sse", "ws"])
-async def test_a_key_is_asked_for_and_kept_in_its_tab_only(page, context, guarded, transport):
+async def test_a_key_is_asked_for_and_kept_in_its_tab_only(
+    page, context, http, guarded, the_end, transport
+):
+    http.headers.update(bearer("alice"))
     await page.goto(guarded.url("/"))
     door, wrong = page.locator("#door"), page.locator("#wrong")
     await expect(page.locator("#key")).to_be_focused()
@@ -348,7 +353,7 @@ async def test_a_key_is_asked_for_and_kept_in_its_tab_only(page, context, guarde
     await expect(page.locator("#model")).to_have_value("demo")
     await expect(door).to_be_hidden()
     await switch(page, transport)
-    await ask(page, tokens=200, rate=60, reasoning=False)
+    await ask(page, tokens=LONG, rate=60, reasoning=False)
     await tokens(page, 10)
     await page.click(".cut")
     await expect(fact(page, "reconnects")).to_have_text("1")
@@ -362,10 +367,14 @@ async def test_a_key_is_asked_for_and_kept_in_its_tab_only(page, context, guarde
     await show_key(other, KEYS["alice"])
     await state(other, "paused")
     await other.click("#hold")
+    the_end.set()
     for tab in (page, other):
         await state(tab, "done")
         assert bare(await kept_text(tab)) == await shown_text(tab)
-        await expect(fact(tab, "tokens")).to_have_text("200")
+    answer = await session(http, guarded, (await turns(page))[-1]["sid"])
+    for tab in (page, other):
+        assert await kept_text(tab) == answer["text"]
+        await expect(fact(tab, "tokens")).to_have_text(str(answer["seq"] - 1))
         kept = "JSON.stringify(localStorage) + document.cookie + location"
         assert KEYS["alice"] not in await tab.evaluate(kept)
 
