@@ -38,8 +38,8 @@ run: $(VENV)/.run
 	@exec $(BIN)/python run.py $(ARGS)
 
 test: lint
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not alone" --durations 20 $(ARGS)
-	$(BIN)/python -m pytest -m alone $(ARGS) || [ $$? -eq 5 ]
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not alone" --durations 20 $(ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -m alone $(ARGS) || [ $$? -eq 5 ]
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
