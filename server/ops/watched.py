@@ -20,8 +20,8 @@ class Watched(Generic[T]):
     """What `parse` makes of a file's text; raise `SettingsError` if it cannot be read at first.
 
     A file that turns bad later, perhaps while it is being written, leaves what was read before; one that
-    is gone leaves `nothing`, unless it was there a moment ago and may be about to be replaced. Its
-    content is never quoted.
+    is gone or empty leaves `nothing`, unless it was there a moment ago and may be about to be written
+    anew. Its content is never quoted.
     """
 
     def __init__(self, path: Path, parse: Callable[[str], T], nothing: T) -> None:
@@ -59,17 +59,17 @@ class Watched(Generic[T]):
     def _lose(self) -> None:
         if self._value is not self._nothing:
             self._value = self._nothing
-            log.error("%s is gone; nothing that it said holds any more", self._path)
+            log.error("%s is gone or empty; nothing that it said holds any more", self._path)
 
     def _look(self) -> tuple[int, int, int] | None:
-        """Return what changes when the file does; None when there is none."""
+        """Return what changes when the file does; None when there is nothing in it, or none."""
         try:
             found = self._path.stat()
         except FileNotFoundError:
             return None
         except OSError as error:
             return 0, 0, error.errno or 0
-        return found.st_mtime_ns, found.st_size, found.st_ino
+        return (found.st_mtime_ns, found.st_size, found.st_ino) if found.st_size else None
 
     def _read(self) -> T:
         try:

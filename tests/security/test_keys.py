@@ -85,18 +85,22 @@ def good(auth: Auth) -> bool:
         return False
 
 
-def test_a_file_that_is_gone_holds_no_keys(tmp_path, clock, caplog):
-    """An editor takes a file away for a moment to put another one there: that is forgiven once."""
+GONE = {"gone": lambda path: path.unlink(missing_ok=True), "empty": lambda path: path.write_text("")}
+
+
+@pytest.mark.parametrize("go", GONE.values(), ids=GONE)
+def test_a_file_that_is_gone_or_empty_holds_no_keys(tmp_path, clock, caplog, go):
+    """An editor takes a file or its text away for a moment to put another there: forgiven once."""
     path = tmp_path / "keys"
     path.write_text(LINES[0])
     auth = Auth(Settings(keys_file=path))
     seen = []
     for there in (True, False, True, False, False, False, True):
-        path.write_text(LINES[0]) if there else path.unlink(missing_ok=True)
+        path.write_text(LINES[0]) if there else go(path)
         clock.now += watched.LOOK
         seen.append(good(auth))
     assert seen == [True, True, True, True, False, False, True]
-    assert caplog.text.count(f"{path} is gone; nothing that it said holds any more") == 1
+    assert caplog.text.count(f"{path} is gone or empty; nothing that it said holds any more") == 1
 
 
 def test_a_file_that_nobody_has_looked_for_is_not_waited_for(tmp_path, clock):
