@@ -32,11 +32,15 @@ class _Loop:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Wait for its result; whoever interrupts the wait cancels the work. Raise `Closed`."""
-        with self._closing:
-            if self._closed:
-                work.close()
-                raise Closed
-            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            self._demand_another_thread()
+            with self._closing:
+                if self._closed:
+                    raise Closed
+                future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        except BaseException:
+            work.close()
+            raise
         try:
             return future.result()
         except CancelledError:  # by nobody but `close`
@@ -47,6 +51,7 @@ class _Loop:
 
     def close(self, goodbye: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """End all that is waited for, say goodbye and end the thread; once, however often called."""
+        self._demand_another_thread()
         with self._closing:
             closed, self._closed = self._closed, True
         if not closed:
@@ -55,6 +60,11 @@ class _Loop:
             finally:
                 self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+
+    def _demand_another_thread(self) -> None:
+        """Raise `RuntimeError` in our own: it would wait for itself."""
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("A client cannot be used in its own `tell`: use it in another thread.")
 
     async def _end(self, goodbye: Callable[[], Coroutine[Any, Any, None]]) -> None:
         works = asyncio.all_tasks() - {asyncio.current_task()}

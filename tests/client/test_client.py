@@ -259,6 +259,20 @@ def test_a_sync_stream_is_steered_cut_and_read_in_batches(make_server_thread):
         assert client.abort(stream.sid)["status"] == "done"
 
 
+def test_a_sync_client_does_not_wait_for_itself(make_server_thread):
+    told = []
+
+    def tell(_report):
+        for use in (client.close, lambda: client.session("s")):
+            with pytest.raises(RuntimeError, match="in its own `tell`") as refused:
+                use()
+            told.append(refused)
+
+    with SyncClient(make_server_thread, tell=tell) as client:
+        assert client.start("t", model="demo", tokens=3, rate=0).text()
+    assert len(told) == 2
+
+
 def test_a_sync_client_that_is_closed_ends_what_waits_for_it(make_server_thread):
     client, ends = SyncClient(make_server_thread), []
     stream = client.start("w", model="demo", tokens=50, rate=50)
