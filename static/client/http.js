@@ -1,5 +1,7 @@
 // Calls to the server, and what its errors become.
 
+import { SILENCE } from "./timing.js";
+
 /** Where the server is mounted: this module lies in its folder `client/`. Undefined in Node and in a bundle. */
 const BASE = /^https?:.*\/client\/http\.js$/.test(import.meta.url)
   ? new URL("..", import.meta.url).href
@@ -20,17 +22,26 @@ export function problem({ message, ...facts }) {
   return Object.assign(new Error(message), facts);
 }
 
-/** Call and resolve with the answer's JSON; a refusal or a lost connection throws a `problem`. */
-export async function call(server, path, options) {
-  let response;
+/** Call and resolve with the answer's JSON; a refusal, or no answer for `SILENCE`, throws a `problem`. */
+export async function call(server, path, { signal, ...options } = {}) {
+  const limit = new AbortController(), stop = () => limit.abort();
+  const timer = setTimeout(stop, SILENCE);
+  signal?.addEventListener("abort", stop);
+  let refusal;
   try {
-    response = await fetch(server.base + path, { cache: "no-store", ...options, headers: headersOf(server, options?.headers) });
+    signal?.throwIfAborted();
+    const headers = headersOf(server, options.headers);
+    const response = await fetch(server.base + path, { cache: "no-store", ...options, headers, signal: limit.signal });
     if (response.ok) return await response.json();
+    refusal = await errorOf(response);
   } catch (error) {
-    if (options?.signal?.aborted) throw options.signal.reason;
+    if (signal?.aborted) throw signal.reason;
     throw problem({ code: "unreachable", message: "The server cannot be reached.", cause: error });
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", stop);
   }
-  throw problem(await errorOf(response));
+  throw problem(refusal);
 }
 
 /** Return a refusal as `{ code, message, status, wait }`; `wait` is what the server asks for, in milliseconds. */

@@ -232,8 +232,8 @@ class Wrong:
     """A server whose log has five events; each answer sends the places that `script` says.
 
     `ws`: whether there are sockets, or codes with which the first of them are closed at once; on a
-    `mute` one nothing is said. `refusals` answer the first requests for a body or a start: a status,
-    and a `Retry-After` or None.
+    `mute` one nothing is said, nor to a first start. `refusals` answer the first requests for a body or
+    a start: a status, and a `Retry-After` or None.
     """
 
     def __init__(self, *script, ws=True, mute=False, sse="text/event-stream", refusals=()):
@@ -316,6 +316,7 @@ class Wrong:
         if refusal := self._refuse():
             return refusal
         if len(self.keys) == 1:
+            await asyncio.sleep(5 if self.mute else 0)
             request.transport.abort()
         return web.json_response({"id": "s"}, status=201)
 
@@ -507,6 +508,14 @@ async def test_a_start_whose_answer_is_lost_is_asked_for_under_the_same_key(serv
     assert lines == [["start", "session", {"id": "s"}]]
     assert len(wrong.keys) == 2
     assert len(set(wrong.keys)) == 1
+
+
+async def test_a_start_that_nobody_answers_is_asked_for_again(serve):
+    wrong, base = await serve(mute=True)
+    lines = await run(base, start={"prompt": "x"}, speed=20)
+    assert lines == [["start", "session", {"id": "s"}]]
+    assert (len(wrong.keys), len(set(wrong.keys))) == (2, 1)
+    assert wrong.times[1] - wrong.times[0] > 1  # 30 s at that speed are 1.5
 
 
 async def test_a_start_asks_again_for_what_passes_and_no_sooner_than_it_may(serve):
