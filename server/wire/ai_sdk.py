@@ -1,4 +1,4 @@
-"""The Vercel AI SDK's UI message stream (version 7), which assistant-ui reads too (pure).
+"""The Vercel AI SDK's UI message stream (of its versions 5 to 7), which assistant-ui reads too (pure).
 
 A session is one message of one step. Texts and reasoning are parts with ids of their own, counted; a
 tool call's input is said to be available when the session is done, since until then another delta

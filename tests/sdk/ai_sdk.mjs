@@ -23,8 +23,14 @@ class Chat extends AbstractChat {
 }
 
 const transports = {
-  http: (body) => new DefaultChatTransport({ api: `${base}/api/chat`, body }),
-  ws: (body) => new WebSocketChatTransport({ url: `${base}/api/chat/ws`, body }),
+  http: (body) => new DefaultChatTransport({
+    api: `${base}/api/chat`, body,
+    prepareReconnectToStreamRequest: ({ api, id }) => ({ api: `${api}/${id}/stream?ended=true` }),
+  }),
+  ws: (body) => new WebSocketChatTransport({
+    url: `${base}/api/chat/ws`, body,
+    prepareReconnectToStreamRequest: (request) => ({ body: { ...request.body, ended: true } }),
+  }),
 };
 const user = { id: "u1", role: "user", parts: [{ type: "text", text: "p" }] };
 const textOf = (message) => message.parts.filter((p) => p.type === "text").map((p) => p.text).join("");
@@ -89,6 +95,17 @@ const scenarios = {
     const chat = new Chat({ id: "c", transport: transports[kind](), messages: [user, partial(begun)] });
     await chat.resumeStream();
     return shown(chat);
+  },
+  async over(kind) {
+    const transport = transports[kind]({ model: "paced", tokens: 50 });
+    const chat = new Chat({ id: "c", transport });
+    await chat.sendMessage({ text: "p" });
+    return Promise.all([1, 2].map(async (kept) => {
+      const messages = structuredClone(chat.messages).slice(0, kept);
+      const back = new Chat({ id: "c", transport: transports[kind](), messages });
+      await back.resumeStream();
+      return shown(back);
+    }));
   },
   async idle(kind) {
     const stream = await transports[kind]().reconnectToStream({ chatId: "nobody" });

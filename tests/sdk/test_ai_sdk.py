@@ -1,4 +1,4 @@
-"""The real `ai` package, version 7, over both of its transports: what its chat shows."""
+"""The real `ai` package, versions 5 to 7, over their transports: what its chat shows."""
 
 import asyncio
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests import sources
 from tests.sdk import npm
 
 ROOT = Path(__file__).parents[2]
-KINDS = ["http", "ws"]
+KINDS = ["http 5", "http 6", "http 7", "ws 7"]
 TEXT = ["step-start", "text"]
 
 
@@ -33,18 +33,15 @@ async def fails(request):
     raise UpstreamStall()
 
 
-@pytest.fixture(scope="module")
-def package():
-    return str(npm.folder("ai@7"))
-
-
 @pytest.fixture
-async def scenario(make_node, package):
+async def scenario(make_node):
     upstreams = {"paced": sources.paced, "tools": tools, "fails": fails}
     node = await make_node(upstreams)
 
     async def run(name, kind):
-        return await npm.run("ai_sdk.mjs", package, f"{name} {kind}", node.url(""))
+        transport, version = kind.split()
+        package = str(npm.folder(f"ai@{version}"))
+        return await npm.run("ai_sdk.mjs", package, f"{name} {transport}", node.url(""))
 
     return run
 
@@ -81,6 +78,13 @@ async def test_a_page_that_was_reloaded_shows_the_whole_answer_once(scenario, ki
 
 
 @pytest.mark.parametrize("kind", KINDS)
+async def test_an_answer_that_is_over_is_shown_once_whether_the_page_kept_it_or_not(scenario, kind):
+    whole = shown(sources.text("p", 50))
+    del whole["ended"]
+    assert await scenario("over", kind) == [whole, whole]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 async def test_there_is_nothing_to_resume(scenario, kind):
     assert await scenario("idle", kind) == {"stream": None}
 
@@ -90,7 +94,7 @@ async def test_a_stop_ends_the_generation(scenario, kind):
     told = await scenario("stop", kind)
     assert (told["session"], told["status"]) == ("aborted", "ready")
     # Over HTTP the stream has come to its end before the chat stops reading it.
-    assert told["ended"] == {"isAbort": kind == "ws"}
+    assert told["ended"] == {"isAbort": kind.startswith("ws")}
     text = told["messages"][1]["text"]
     assert sources.text("p", 200).startswith(text)
     assert 100 < len(text) < len(sources.text("p", 200))
@@ -125,11 +129,11 @@ async def test_a_tool_that_the_client_runs_goes_into_the_same_message(scenario, 
     assert told["ids"] == 2
 
 
-async def test_the_example_does_what_it_says(make_node, http, package):
+async def test_the_example_does_what_it_says(make_node, http):
     source = sources.Stepped()
     node = await make_node({"stepped": source})
     source.step("one ", "two ")
-    script = Path(package) / "example.mjs"
+    script = npm.folder("ai@7") / "example.mjs"
     script.write_text((ROOT / "examples" / "ai_sdk.mjs").read_text())
     running = asyncio.create_task(npm.output(script, node.url(""), "x"))
     while not await _viewed(http, node):
