@@ -39,6 +39,7 @@ class Session:
     script: str = "whole"
     started_at: float = 0.0
     log: list[Any] | None = None
+    log_at: float = 0.0
     read_back: bool = False
     clients: defaultdict[str, list[Record]] = field(default_factory=lambda: defaultdict(list))
     asked: dict[str, Record] = field(default_factory=dict)
@@ -121,7 +122,9 @@ def _add(session: Session, record: Record) -> None:
         session.script, session.started_at = record["script"], record["at"]
     elif kind == "log":
         # What was read before Redis lost all at once is better than nothing.
-        session.log, session.read_back = record["entries"] or session.log, True
+        if record["entries"]:
+            session.log, session.log_at = record["entries"], record["at"]
+        session.read_back = True
     elif kind == "asked":
         session.asked[record["call"]] = record
     elif kind == "answered":

@@ -185,15 +185,6 @@ def _aborts(session: Session) -> Iterator[Record]:
             yield answer
 
 
-@rule("I7")
-def aborted_is_closed(session: Session) -> Iterator[str]:
-    """After an abort that was answered the log has nothing beyond it, and stays aborted."""
-    for _ in _aborts(session):
-        if session.log is not None:
-            last = kind_of(session.lines[-1][1]) if session.lines else "nothing"
-            yield "" if last == "aborted" else f"aborted, but the log ends in {last}"
-
-
 @rule("I7b")
 def upstream_is_closed(session: Session) -> Iterator[str]:
     """An abort that says that the upstream is closed is right; else the lease's end closes it."""
@@ -282,6 +273,20 @@ def pause_holds_everywhere(history: History) -> Iterator[Finding]:
             yield Violation("I6b", session.sid, place) if late else None
 
 
+def aborted_is_closed(history: History) -> Iterator[Finding]:
+    """After an abort that was answered the log has nothing beyond it, and stays aborted.
+
+    A log that was only read before Redis lost its end says nothing about an abort behind that.
+    """
+    for session in history.sessions.values():
+        for answer in _aborts(session):
+            if session.log is None or happened(history, LOSSES, session.log_at, answer["at"]):
+                continue
+            last = kind_of(session.lines[-1][1]) if session.lines else "nothing"
+            place = f"aborted, but the log ends in {last}"
+            yield None if last == "aborted" else Violation("I7", session.sid, place)
+
+
 def nothing_unlogged(history: History) -> Iterator[Finding]:
     """Whoever read to the end, and was told of no reset, read what the log holds.
 
@@ -334,6 +339,7 @@ def _started_twice(history: History, session: Session) -> bool:
 
 RULES |= {
     "I6b": pause_holds_everywhere,
+    "I7": aborted_is_closed,
     "I8b": nothing_unlogged,
     "I8c": no_needless_reset,
     "I10": idempotent,

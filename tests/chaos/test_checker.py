@@ -160,6 +160,16 @@ def ends_in(sid, final):
     return mutate
 
 
+def aborted_late(records):
+    """Have the session that was done aborted, after its log was read for the last time."""
+    answer = {"status": "aborted", "id": f"{E + 1}-1", "upstream_closed": True}
+    records += [
+        rec(31.0, "asked", sid="S", call="l", action="abort", conn=None),
+        rec(31.1, "answered", sid="S", call="l", action="abort", conn=None, answer=answer),
+        rec(60.0, "log", sid="S", entries=None),
+    ]
+
+
 def gone(records):
     """Have one client told that its session is gone."""
     pick(records, "closed", client="a")["how"] = "gone"
@@ -214,6 +224,9 @@ MUTANTS = {
     "an event while its connection is paused": (change("event", 3, client="b", to={"at": 13.8}), "I6"),
     "an event above the gate elsewhere": (change("asked", call="r", to={"at": 16.2}), "I6b"),
     "an abort that ends in done": (entries("X", lambda log: log[-1].__setitem__(3, [DONE])), "I7"),
+    "an abort of what is done": (aborted_late, "I7"),
+    "an abort of what is done before a fault": (harmed(aborted_late, "cut tails", 31.2), "I7"),
+    "an abort of what was done after a fault": (harmed(aborted_late, "cut tails", 29.0), "I7"),
     "an abort that closed nothing": (change("upstream", seed="x", to={"closed_at": None}), "I7b"),
     "an abort that closed late": (change("upstream", seed="x", to={"closed_at": 14.5}), "I7b"),
     "an upstream that stays open": (not_yet_closed(None), "I7b"),
@@ -278,6 +291,7 @@ EXCUSED = {
     "a node was frozen for long": harmed(ended("producer_lost"), "freeze a node", 7.0, 4.0),
     "a node was replaced": harmed(replaced, "replace a node", 12.0),
     "Redis was full": harmed(ended("store_full"), "fill Redis", 12.0),
+    "Redis has lost an end, and an abort met that": harmed(aborted_late, "cut tails", 30.5),
     "Redis has lost all": harmed(gone, "flush Redis", 14.0),
     "its upstream was closed at the end of the lease": not_yet_closed(17.0),
 }
