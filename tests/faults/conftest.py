@@ -16,6 +16,7 @@ from tests.conftest import MakeProcess
 from tests.faults.network import Cable, Switch
 from tests.processes import ROOT, spawn_upstream
 from tests.redis_server import RedisServer, binaries
+from tests.waiting import HANG
 
 LEASE = 1.0
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
@@ -81,10 +82,15 @@ class ModelServer:
             return await response.json()
 
     async def stream(self, seed: str) -> dict[str, Any]:
-        """Return what became of one stream."""
-        stats = await self.stats()
-        (found,) = [each for each in stats["open"] + stats["closed"] if each["seed"] == seed]
-        return found
+        """Return what became of one stream, once it has been asked for."""
+        async with asyncio.timeout(HANG):
+            while True:
+                stats = await self.stats()
+                found = [each for each in stats["open"] + stats["closed"] if each["seed"] == seed]
+                if found:
+                    (one,) = found
+                    return one
+                await asyncio.sleep(0.01)
 
     async def hung_up(self, seed: str) -> bool:
         """Say whether a stream was closed by whoever asked for it."""

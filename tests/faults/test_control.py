@@ -8,8 +8,8 @@ from tests.faults.readers import Reader
 from tests.processes import demo_text
 from tests.waiting import HANG, until
 
-MANY = 90_000
-"""Tokens of an upstream that is never read to its end."""
+MANY = 1_000_000
+"""Tokens of an upstream that is never read to its end: more than two sockets hold."""
 
 
 async def test_a_pause_for_ever_holds_so_much_and_no_more(make_process, upstream, http):
