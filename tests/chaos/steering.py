@@ -75,8 +75,8 @@ class InBand:
         except TimeoutError:
             pass
 
-    async def ask(self, action: str) -> None:
-        """Send a command, and read until its reply."""
+    async def ask(self, action: str) -> bool:
+        """Send a command, and read until its reply; say whether it was taken."""
         call = self._world.mint("call")
         facts = {"call": call, "sid": self._sid, "action": action, "conn": self._conn}
         self._world.record("asked", **facts)
@@ -87,7 +87,7 @@ class InBand:
                 if reply is not None and reply.get("ref") == call:
                     if reply["ok"]:
                         self._world.record("answered", **facts, answer=reply)
-                    return
+                    return bool(reply["ok"])
 
     async def _next(self) -> dict[str, Any] | None:
         message = await self._socket.receive(timeout=None)
@@ -153,7 +153,8 @@ async def _drive(world: Any, here: InBand) -> None:
         await here.ask("pause")
         await here.read_for(dice.uniform(0.2, 1.0))
         # Also behind the end, which may have overtaken the pause: others are held.
-        await here.ask("resume")
+        if not await here.ask("resume") and not here.over:
+            raise ConnectionError  # asked for again over HTTP: nobody else will
         await here.read_for(dice.uniform(0.05, 0.8))
     if not here.over and dice.random() < 0.4:
         await here.ask("abort")
