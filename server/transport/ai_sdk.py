@@ -76,7 +76,7 @@ async def send(request: web.Request) -> web.StreamResponse:
 
 @routes.get("/api/chat/{name:[^/]+}/stream", allow_head=False)
 async def reconnect(request: web.Request) -> web.StreamResponse:
-    """Stream the chat's answer from its start; 204 if none is live, and over is not good enough."""
+    """Stream the chat's answer from its start; 204 if none is live or, with `?ended=true`, kept."""
     over_too = api.switched(request, "ended")
     seat = await last(request.app[CONTEXT].node, name_from(request))
     if seat is None or not (over_too or live(seat)):

@@ -8,6 +8,8 @@ from typing import Any
 
 from playwright.async_api import Page, expect
 
+from tests.waiting import until
+
 PICTURES = Path(__file__).parent / "artefacts"
 WAIT = 20_000.0  # milliseconds; the machine may be busy
 MARKS = re.compile(r"[*_#>`\-\s]")
@@ -114,9 +116,11 @@ async def shown_text(page: Page, pane: int = 0) -> str:
 
 async def shows(page: Page, text: str) -> None:
     """Wait until that is all of the last answer that is shown."""
-    async with asyncio.timeout(WAIT / 1000):
-        while await shown_text(page) != bare(text):
-            await asyncio.sleep(0.02)
+
+    async def shown() -> bool:
+        return await shown_text(page) == bare(text)
+
+    await until(shown, WAIT / 1000, pause=0.02)
 
 
 def bare(markdown: str) -> str:
